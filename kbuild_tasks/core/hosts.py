@@ -1,0 +1,229 @@
+"""Which nodes compile, with how many slots, and what distcc and make are told: a pure function of facts.
+
+Three properties of distcc 3.4 decide the shape of this module (distcc(1), src/where.c, src/lock.c, src/backoff.c):
+
+- It chooses breadth-first: slot 0 of every host in list order, then slot 1 of every host. There is no speed or
+  weight, so the only weight is the number of slots, and the only way to use all of them is -j = their sum. The
+  order of the list matters only while the cluster is not full: strong workers first, the coordinator last.
+- A remote job is preprocessed on the coordinator. With -fdirectives-only that costs CPP_COST of what the worker
+  pays, so a worker core is kept busy by SLOTS_PER_CORE slots, and each worker core takes CPP_COST coordinator cores.
+- localhost/N, --localslots and --localslots_cpp count with the same lock files, so --localslots_cpp must exceed the
+  local slots by as many preprocessors as run at a time, or remote slots idle while they wait for a local lock.
+
+A worker whose address is written wrong must not take the others with it: distcc refuses the whole list for one bad
+entry, so every entry is made here from checked parts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from kbuild_tasks.core import model
+from kbuild_tasks.core.errors import ConfigError, KbuildError
+
+SLOTS_PER_CORE = 1.15  # measured, directives-only: (0.045 preprocess + send + 0.40 remote) / 0.40 CPU s per object
+CPP_COST = 0.27  # measured: 0.107 coordinator CPU s for each 0.40 worker CPU s
+CPP_MEMORY = 48 << 20  # measured: 39 MB resident for a preprocessor
+CLIENT_MEMORY = 16 << 20  # make's shell, the front and a distcc client that holds one preprocessed file
+CPP_PER_CORE = 4  # preprocessors that may run at a time per coordinator core: short, and mostly waiting at the start
+
+_MIB = 1 << 20
+_ADDRESS = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?|[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*")
+
+
+@dataclass(frozen=True)
+class Lent:
+    """Slots that a node can carry, and why they are fewer than its cores or cluster.yaml ask for ("" if not)."""
+
+    slots: int
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class HostPlan:
+    """What a compilation is started with.
+
+    hosts     value of DISTCC_HOSTS; "" when no worker takes part: distcc is then not used at all
+    jobs      make -j
+    env       distcc's settings, without paths (effects/distcc.py adds those)
+    slots     node -> slots, workers and the coordinator, only nodes that take part
+    nodes     "ADDRESS:PORT" as distcc's record names a host -> node
+    left_out  (node, why) of nodes that cluster.yaml counts as workers
+    reasons   sentences for the log: why these numbers
+    local     slots of the coordinator's own compiler; 0 is possible with workers
+    """
+
+    hosts: str
+    jobs: int
+    env: Mapping[str, str]
+    left_out: tuple[tuple[str, str], ...] = ()
+    slots: Mapping[str, int] = field(default_factory=dict)
+    nodes: Mapping[str, str] = field(default_factory=dict)
+    reasons: tuple[str, ...] = ()
+    local: int = 0
+
+    @property
+    def workers(self) -> tuple[str, ...]:
+        return tuple(self.nodes.values())
+
+
+def slots(node: model.Node, facts: Mapping[str, Any]) -> int:
+    """Compile jobs that a node can carry: facts {"cores": n, "memory": bytes, "available": bytes}, see lend()."""
+    return lend(node, facts).slots
+
+
+def lend(node: model.Node, facts: Mapping[str, Any]) -> Lent:
+    """Slots from cluster.yaml, or from the cores, never more than memory_per_job fits into the available memory."""
+    cores = max(1, int(facts.get("cores") or 1))
+    wanted = round(cores * SLOTS_PER_CORE) if node.slots is None else node.slots
+    available = facts.get("available")
+    if available is None and facts.get("memory") is not None:
+        available = int(facts["memory"]) * 3 // 4
+    if available is None or node.memory_per_job <= 0:
+        return Lent(wanted)
+    fits = max(0, int(available)) // node.memory_per_job
+    if wanted <= fits:
+        return Lent(wanted)
+    return Lent(
+        fits,
+        f"{node.name} lends {fits} of {wanted} slots: {int(available) // _MIB} MiB of memory are available, "
+        f"a job needs {node.memory_per_job // _MIB} MiB (memory_per_job)",
+    )
+
+
+def plan(cluster: model.Cluster, facts_by_node: Mapping[str, Mapping[str, Any]]) -> HostPlan:
+    """Hosts, -j and environment from what prepare learned: node -> {"state", "why", "facts", "mode"}.
+
+    Raises KbuildError when the coordinator itself was not prepared, ConfigError for an address distcc cannot carry.
+    """
+    own = facts_by_node.get(cluster.coordinator.name)
+    if not own or own.get("state") != "ready":
+        why = (own or {}).get("why") or "it was not prepared"
+        raise KbuildError(
+            f"{cluster.coordinator.name} cannot compile: {why}", f"run: doit prepare:{cluster.coordinator.name}"
+        )
+    reasons: list[str] = []
+    left_out: list[tuple[str, str]] = []
+    remote: list[tuple[int, str, str]] = []  # slots, node, ADDRESS:PORT
+    for node in cluster.workers:
+        record = facts_by_node.get(node.name) or {}
+        count, why = _worker_slots(node, record, reasons)
+        if why:
+            left_out.append((node.name, why))
+        else:
+            remote.append((count, node.name, endpoint(node, record)))
+    remote.sort(key=lambda entry: -entry[0])  # stable: equal ones stay in the order of cluster.yaml
+
+    facts = own.get("facts") or {}
+    helpers = sum(int((facts_by_node[name].get("facts") or {}).get("cores") or count) for count, name, _ in remote)
+    local = _local_slots(cluster.coordinator, facts, helpers, reasons)
+    total = local + sum(count for count, _, _ in remote)
+    jobs = _jobs(cluster, facts, total, len(remote), reasons)
+    taking_part = {name: count for count, name, _ in remote}
+    if local:
+        taking_part[cluster.coordinator.name] = local
+    hosts = _hosts(remote, local, facts, jobs)
+    return HostPlan(
+        hosts=hosts,
+        jobs=jobs,
+        env=_environment(hosts) if hosts else {},
+        left_out=tuple(left_out),
+        slots=taking_part,
+        nodes={where: name for _, name, where in remote},
+        reasons=tuple(reasons),
+        local=local,
+    )
+
+
+def endpoint(node: model.Node, record: Mapping[str, Any]) -> str:
+    """ "ADDRESS:PORT" of a node's distccd, as distcc writes it in its log. "localhost" would mean "run it here"."""
+    mode = record.get("mode") or {}
+    address = str(mode.get("address") or node.address)
+    port = int(mode.get("port") or model.DISTCC_PORT)
+    if not _ADDRESS.fullmatch(address) or not 0 < port < 65536:
+        raise ConfigError(f"{node.name}: distcc cannot use the address {address!r}, port {port}")
+    if address.lower() == "localhost":
+        address = "127.0.0.1"
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def _worker_slots(node: model.Node, record: Mapping[str, Any], reasons: list[str]) -> tuple[int, str]:
+    """(slots, "") or (0, why the worker is left out)."""
+    if node.hold:
+        return 0, "on hold in cluster.yaml"
+    if not record:
+        return 0, "it was not prepared"
+    if record.get("state") != "ready":
+        return 0, str(record.get("why") or "prepare left it out")
+    lent = lend(node, record.get("facts") or {})
+    running = (record.get("mode") or {}).get("jobs")  # distccd was started with this many
+    count = lent.slots if running is None else min(lent.slots, int(running))
+    if count < 1:
+        return 0, lent.reason or "it lends no slot"
+    if lent.reason:
+        reasons.append(lent.reason)
+    return count, ""
+
+
+def _local_slots(node: model.Node, facts: Mapping[str, Any], helpers: int, reasons: list[str]) -> int:
+    """Slots of the coordinator's own compiler: what its cores have left after preprocessing for `helpers` cores."""
+    lent = lend(node, facts)
+    if lent.reason:
+        reasons.append(lent.reason)
+    if not helpers:
+        if lent.slots >= 1:
+            return lent.slots
+        reasons.append(f"{node.name} lends no slot, but no worker takes part: it compiles alone, one job at a time")
+        return 1
+    if node.slots is not None:
+        return lent.slots
+    cores = max(1, int(facts.get("cores") or 1))
+    left = max(0, min(lent.slots, round(cores - CPP_COST * helpers)))
+    reasons.append(f"{node.name} compiles in {left} slots: {cores} cores, less what preprocessing for {helpers} takes")
+    return left
+
+
+def _jobs(cluster: model.Cluster, facts: Mapping[str, Any], total: int, workers: int, reasons: list[str]) -> int:
+    jobs = total
+    if cluster.build.max_jobs is not None and cluster.build.max_jobs < jobs:
+        jobs = cluster.build.max_jobs
+        reasons.append(f"-j{jobs} instead of -j{total}: build.max_jobs")
+    available = facts.get("available")
+    if workers and available is not None:
+        fits = max(1, int(available) // CLIENT_MEMORY)
+        if fits < jobs:
+            reasons.append(f"-j{fits} instead of -j{jobs}: the coordinator's memory carries no more clients")
+            jobs = fits
+    return max(1, jobs)
+
+
+def _hosts(remote: list[tuple[int, str, str]], local: int, facts: Mapping[str, Any], jobs: int) -> str:
+    if not remote:
+        return ""
+    cores = max(1, int(facts.get("cores") or 1))
+    available = facts.get("available")
+    preprocessors = min(jobs, max(8, CPP_PER_CORE * cores))
+    if available is not None:
+        preprocessors = max(1, min(preprocessors, int(available) // CPP_MEMORY))
+    entries = [f"--localslots={max(cores, local)}", f"--localslots_cpp={local + preprocessors}"]
+    entries += [f"{where}/{count},lzo" for count, _, where in remote]
+    if local:
+        entries.append(f"localhost/{local}")
+    return " ".join(entries)
+
+
+def _environment(hosts: str) -> dict[str, str]:
+    """distcc(1) ENVIRONMENT VARIABLES. Values differ from the defaults for a reason each."""
+    return {
+        "DISTCC_HOSTS": hosts,
+        "DISTCC_FALLBACK": "1",  # a job that no worker takes is compiled here, and counted
+        # A host that failed once is avoided so long; 60 s by default, which one bad object costs an innocent host.
+        # Never 0: 3.4 then retries a dead host for ever, forking a preprocessor each turn.
+        "DISTCC_BACKOFF_PERIOD": "8",
+        "DISTCC_PAUSE_TIME_MSEC": "25",  # how often a blocked client looks for a free slot; 1000 by default
+        "DISTCC_IO_TIMEOUT": "30",  # a worker that vanishes without a reset; 300 by default
+        "DISTCC_NO_REWRITE_CROSS": "1",  # else gcc becomes x86_64-linux-gnu-gcc and kbuild rebuilds everything
+    }
