@@ -158,8 +158,9 @@ def spawn(
         raise KbuildError(
             f"{argv[0]} is not installed on this machine", "script/setup installs what is needed"
         ) from None
-    child: Any = program.popen(
-        [str(a) for a in argv[1:]],
+    # plumbum finds the program; its popen() lays `env` over the caller's environment, and ours must be all there is.
+    child = subprocess.Popen(
+        [str(program.executable), *(str(a) for a in argv[1:])],
         cwd=str(cwd) if cwd else None,
         env=dict(env) if env is not None else dict(os.environ),
         start_new_session=True,
