@@ -1,0 +1,80 @@
+"""The user's project as it lies on disk now: cluster.yaml, the series, the PKGBUILD; read once, never written."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from kbuild_tasks.core.pkgbuild import Pkgbuild
+from kbuild_tasks.core.series import order_series
+
+from kbuild_tasks.core.model import Cluster
+from kbuild_tasks.effects.context import Paths
+
+SERIES = "series"  # quilt(1): the file that names the patches, in order
+
+
+@dataclass(frozen=True)
+class Project:
+    """Inputs of the build half. Everything but `cluster` is looked up when first asked for, so that a broken
+    PKGBUILD does not stand in the way of, say, `doit release`."""
+
+    cluster: Cluster
+    paths: Paths = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "paths", Paths.of(self.cluster))
+
+    @classmethod
+    def load(cls, cluster_yaml: Path) -> Project:
+        """Raises ConfigError; opens no connection and starts no process."""
+        from kbuild_tasks.effects.cluster_file import load_cluster
+
+        cache = cluster_yaml.parent / "build" / "cache" / "cluster.json"
+        return cls(load_cluster(cluster_yaml, cache))
+
+    @cached_property
+    def series_file(self) -> str | None:
+        """patches/series, relative to the project, where there is one."""
+        directory = self.cluster.kernel.patches
+        if directory and (self.cluster.root / directory / SERIES).is_file():
+            return f"{directory}/{SERIES}"
+        return None
+
+    @cached_property
+    def series(self) -> tuple[str, ...]:
+        """Patches in the order in which they are applied, relative to the project. Raises ConfigError."""
+        directory = self.cluster.kernel.patches
+        if not directory:
+            return ()
+        text = None
+        if self.series_file:
+            text = (self.cluster.root / self.series_file).read_text("utf-8", "surrogateescape")
+        names = sorted(os.listdir(self.cluster.root / directory))
+        return tuple(f"{directory}/{name}" for name in order_series(names, text))
+
+    @cached_property
+    def pkgbuild(self) -> Pkgbuild:
+        """What bash says of the PKGBUILD; starts bash only when the file changed. Raises ConfigError."""
+        from kbuild_tasks.effects.pkgbuild import load_pkgbuild
+
+        kernel = self.cluster.kernel
+        path = self.cluster.root / kernel.pkgbuild
+        return load_pkgbuild(path, self.paths.build / "cache" / "pkgbuild.json", kernel.arch)
+
+    @cached_property
+    def beside_pkgbuild(self) -> tuple[str, ...]:
+        """Regular files in the PKGBUILD's directory (local sources, .install files), relative to the project."""
+        directory = self.cluster.root / self.cluster.kernel.pkgbuild
+        base = directory.parent
+        names = sorted(e.name for e in os.scandir(base) if e.is_file() and not e.name.startswith("."))
+        return tuple(os.path.relpath(base / name, self.cluster.root) for name in names)
+
+    @cached_property
+    def compiler(self) -> dict[str, str]:
+        """Identity of the compiler on this machine; starts it only when its files changed."""
+        from kbuild_tasks.effects.compiler import identity
+
+        return identity(self.paths.build / "cache" / "compiler.json")

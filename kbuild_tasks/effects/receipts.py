@@ -1,0 +1,79 @@
+"""Receipts: removed before a stage starts, written after it ended, atomically. They are the truth of the build half.
+
+A receipt is {"stage", "inputs" (a fingerprint), "results"}; no times. Beside it, build/inputs/ keeps a copy of each
+small input under its sha256, so that a later run can say which line of which file made a stage stale.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kbuild_tasks.core.fingerprint import MISSING, Change, changes, fingerprint, first_changed_line, tell
+from kbuild_tasks.core.model import Inputs
+from kbuild_tasks.effects.context import Paths
+from kbuild_tasks.effects.files import read_json, sha256_file, write_atomic, write_json
+
+KEEP_BYTES = 4 << 20  # inputs larger than this are not kept: a .config has 250 kB, a large patch 1 MB
+
+
+class Receipts:
+    """All receipts of a project. File hashes are remembered for the life of the object, receipts are read anew."""
+
+    def __init__(self, paths: Paths) -> None:
+        self.paths = paths
+        self._hashes: dict[str, str | None] = {}
+
+    def read(self, stage: str) -> dict[str, Any] | None:
+        """A receipt; None where there is none or it is damaged."""
+        value = read_json(self.paths.receipt(stage))
+        return value if isinstance(value, dict) and "inputs" in value else None
+
+    def now(self, inputs: Inputs) -> dict[str, Any]:
+        """The fingerprint of `inputs` as they are on disk now."""
+        return fingerprint(inputs, self._hash, lambda stage: sha256_file(self.paths.receipt(stage)))
+
+    def changes(self, stage: str, inputs: Inputs) -> list[Change]:
+        """Why `stage` is stale; empty: fresh."""
+        old = self.read(stage)
+        return changes(old and old["inputs"], self.now(inputs))
+
+    def remove(self, stage: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self.paths.receipt(stage).unlink()
+
+    def write(self, stage: str, inputs: Mapping[str, Any], results: Mapping[str, Any]) -> None:
+        for path, digest in inputs["files"].items():
+            self._keep(path, digest)
+        write_json(self.paths.receipt(stage), {"stage": stage, "inputs": inputs, "results": results})
+
+    def tell(self, change: Change) -> str:
+        """A change in the user's words, down to the first line that differs where the old text is known."""
+        line = None
+        if change.kind == "file" and change.old and change.new and MISSING not in (change.old, change.new):
+            line = self._first_line(change.name, change.old)
+        return tell(change, line)
+
+    def _first_line(self, path: str, old_digest: str) -> int | None:
+        try:
+            old = self._kept(old_digest).read_text("utf-8", "surrogateescape")
+            new = (self.paths.root / path).read_text("utf-8", "surrogateescape")
+        except OSError:
+            return None
+        return first_changed_line(old, new)
+
+    def _hash(self, path: str) -> str | None:
+        if path not in self._hashes:
+            self._hashes[path] = sha256_file(self.paths.root / path)
+        return self._hashes[path]
+
+    def _kept(self, digest: str) -> Path:
+        return self.paths.build / "inputs" / digest
+
+    def _keep(self, path: str, digest: str) -> None:
+        source = self.paths.root / path
+        with contextlib.suppress(FileNotFoundError):
+            if not self._kept(digest).exists() and source.stat().st_size <= KEEP_BYTES:
+                write_atomic(self._kept(digest), source.read_bytes())

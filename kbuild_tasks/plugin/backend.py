@@ -1,0 +1,62 @@
+"""doit's database, saved after every task instead of once at the end, and atomically.
+
+doit 0.37 writes its records only in Runner.finish(), in place: a kill loses the whole run or leaves half a file
+(pydoit/doit#463). The task's values are left out: they carry our messages, and nothing reads them back.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from doit.dependency import FileChangedChecker, JsonDB
+
+from kbuild_tasks.effects.files import sha256_file, write_atomic
+
+
+class AtomicJson(JsonDB):
+    """doit backend "kbuild". A damaged file counts as none: the receipts are the truth."""
+
+    desc = "json, saved atomically after each task"
+    started_empty = False  # no database at start: receipts alone decide (plugin/action.py)
+
+    def __init__(self, name: str, codec: Any, *, module_name: str | None = None) -> None:
+        self.name, self.codec, self._dirty = name, codec, False
+        try:
+            self._db = codec.decode(Path(name).read_text())
+        except (OSError, ValueError):
+            self._db = {}
+            type(self).started_empty = True
+
+    def set(self, task_id: str, dependency: str, value: Any) -> None:
+        if dependency == "_values_:":
+            return
+        self._dirty = True
+        super().set(task_id, dependency, value)
+        if dependency == "deps:":  # the last write of Dependency.save_success()
+            self.dump()
+
+    def remove(self, task_id: str) -> None:
+        self._dirty = self._dirty or task_id in self._db
+        super().remove(task_id)
+
+    def remove_all(self) -> None:
+        self._dirty = True
+        super().remove_all()
+
+    def dump(self) -> None:
+        if self._dirty:
+            Path(os.path.dirname(self.name) or ".").mkdir(parents=True, exist_ok=True)
+            write_atomic(Path(self.name), self.codec.encode(self._db))
+            self._dirty = False
+
+
+class ContentChecker(FileChangedChecker):
+    """A file changed if its content did. doit's own checker takes an equal mtime for equal content."""
+
+    def check_modified(self, file_path: str, file_stat: os.stat_result, state: Any) -> bool:
+        return bool(sha256_file(Path(file_path)) != state)
+
+    def get_state(self, dep: str, current_state: Any) -> str | None:
+        return sha256_file(Path(dep))

@@ -1,0 +1,75 @@
+"""doit commands of ours: plan, status. Found by entry points (pyproject.toml)."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from doit.cmd_base import DoitCmdBase
+
+from kbuild_tasks.core.errors import KbuildError
+
+SHOWN_OBJECTS = 12
+
+OPT_JSON: dict[str, Any] = {
+    "name": "as_json",
+    "short": "",
+    "long": "json",
+    "type": bool,
+    "default": False,
+    "help": "print JSON",
+}
+
+
+class Plan(DoitCmdBase):
+    """`doit plan [--json]`"""
+
+    name = "plan"
+    doc_purpose = "what a run would do and why; opens no connection, changes nothing"
+    doc_usage = ""
+    doc_description = None
+    cmd_options = (OPT_JSON,)
+
+    def _execute(self, as_json: bool) -> int:
+        from kbuild_tasks.plugin import plan
+        from kbuild_tasks.plugin.tasks import current
+
+        steps = plan.plan(current())
+        if as_json:
+            self.outstream.write(json.dumps(plan.as_json(steps), indent=1) + "\n")
+            return 0
+        for step in steps:
+            if step.task.startswith(("prepare:", "sync:")) and step.state == "fresh":
+                continue
+            first, *rest = step.why or [""]
+            self.outstream.write(f"  {step.state:<6} {step.task:<12} {first}".rstrip() + "\n")
+            for line in rest:
+                self.outstream.write(f"{'':<9}{'':<13}{line}\n")
+            if step.objects:
+                shown = " ".join(step.objects[:SHOWN_OBJECTS])
+                more = f" and {len(step.objects) - SHOWN_OBJECTS} more" if len(step.objects) > SHOWN_OBJECTS else ""
+                noun = "object" if len(step.objects) == 1 else "objects"
+                self.outstream.write(f"{'':<22}{len(step.objects)} {noun}: {shown}{more}\n")
+        return 1 if any(step.state == "broken" for step in steps) else 0
+
+
+class Status(DoitCmdBase):
+    """`doit status [--json]`"""
+
+    name = "status"
+    doc_purpose = "nodes as they were last seen, the last run, and what is in artifacts/"
+    doc_usage = ""
+    doc_description = None
+    cmd_options = (OPT_JSON,)
+
+    def _execute(self, as_json: bool) -> int:
+        from kbuild_tasks.plugin import status
+        from kbuild_tasks.plugin.tasks import current
+
+        try:
+            value = status.status(current())
+        except KbuildError as error:
+            self.outstream.write(error.render() + "\n")
+            return 1
+        self.outstream.write(json.dumps(value, indent=1) + "\n" if as_json else status.render(value))
+        return 0

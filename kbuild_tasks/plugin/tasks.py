@@ -1,0 +1,231 @@
+"""doit's tasks from a project: the order of the stages is stated once, here, and every edge derives from it.
+
+An edge of the build half is a file_dep on a receipt: a stage that reran to the same result does not make the next
+one run. What a stage depends on is declared by its inputs(); whether it is fresh is told by its receipt, by content
+(effects/receipts.py). doit's file_dep say the same for `doit info`. prepare is a set-up task: doit starts it only
+when a stage that needs it will run, so a run with nothing to do opens no connection.
+"""
+
+from __future__ import annotations
+
+import importlib
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from kbuild_tasks.core.errors import KbuildError
+from kbuild_tasks.core.model import Inputs, Node, Outcome
+from kbuild_tasks.effects import lock
+from kbuild_tasks.effects.context import Context
+from kbuild_tasks.effects.files import write_atomic
+from kbuild_tasks.effects.project import Project
+from kbuild_tasks.effects.receipts import Receipts
+from kbuild_tasks.plugin import interrupt
+from kbuild_tasks.plugin.action import StageAction
+from kbuild_tasks.plugin.backend import AtomicJson
+
+STAGES = {
+    "extract": "verify the kernel source and unpack it on the coordinator",
+    "patch": "apply the series, all of it or nothing",
+    "configure": "make the .config and prove that every requested option is in it",
+    "compile": "run the PKGBUILD's build(), distributed over the nodes",
+    "package": "make the packages, into artifacts/",
+}
+ALL_NODES = "compile"  # the stage that needs every node prepared; the others need the coordinator alone
+
+_current: list[Pipeline] = []
+
+
+def current() -> Pipeline:
+    """The pipeline that the loaded dodo.py made; for our commands."""
+    if not _current:
+        raise KbuildError("dodo.py makes no Pipeline", "see the one that is shipped: it has a dozen lines")
+    return _current[-1]
+
+
+class Pipeline:
+    """A project's tasks. In dodo.py: `pipeline = Pipeline("cluster.yaml")`."""
+
+    def __init__(self, cluster_yaml: str | Path) -> None:
+        from doit.exceptions import InvalidDodoFile
+
+        try:
+            self.project = Project.load(Path(cluster_yaml).resolve())
+        except KbuildError as error:
+            raise InvalidDodoFile(error.render()) from None
+        self.receipts = Receipts(self.project.paths)
+        self._guard = threading.Lock()
+        _current.append(self)
+
+    def doit_config(self) -> dict[str, Any]:
+        """DOIT_CONFIG: all nodes at once, in threads; state under build/."""
+        from kbuild_tasks.plugin.backend import ContentChecker
+        from kbuild_tasks.plugin.reporter import Reporter
+
+        return {
+            "default_tasks": ["package"],
+            "backend": "kbuild",
+            "dep_file": str(self.project.paths.build / ".doit.json"),
+            "check_file_uptodate": ContentChecker,
+            "reporter": Reporter,
+            "num_process": max(4, len(self.project.cluster.nodes)),
+            "par_type": "thread",
+            "verbosity": 0,
+        }
+
+    def tasks(self) -> Iterator[dict[str, Any]]:
+        """Every task of the build half, as doit's dictionaries."""
+        cluster = self.project.cluster
+        yield {"basename": "prepare", "name": None, "doc": "gather facts of all nodes and enter build mode"}
+        for node in cluster.nodes.values():
+            yield self._prepare(node)
+        yield {"basename": "sync", "name": None, "doc": "bring PKGBUILD, patches and config to all nodes"}
+        for node in cluster.nodes.values():
+            yield self._sync(node)
+        for stage, doc in STAGES.items():
+            yield self._stage(stage, doc)
+        yield self._release()
+
+    def declared(self, task: str) -> Inputs:
+        """What a stage (or "sync:<node>") depends on. Raises ConfigError where a file of the user's is broken."""
+        verb, _, name = task.partition(":")
+        module = _module(verb)
+        inputs: Inputs = (
+            module.inputs(self.project, self.project.cluster.nodes[name]) if name else module.inputs(self.project)
+        )
+        return inputs
+
+    def why(self, task: str) -> list[str]:
+        """Why a task with a receipt is stale, in the user's words; empty: fresh. Raises ConfigError."""
+        told = [self.receipts.tell(change) for change in self.receipts.changes(task, self.declared(task))]
+        receipt = self.receipts.read(task)
+        if not told and receipt:
+            lost = getattr(_module(task.partition(":")[0]), "lost", None)
+            told = list(lost(self.project.paths, receipt["results"])) if lost else []
+        return told
+
+    def _stage(self, stage: str, doc: str) -> dict[str, Any]:
+        coordinator = self.project.cluster.build.coordinator
+        return {
+            "basename": stage,
+            "doc": doc,
+            **self._files(stage),
+            "setup": ["prepare" if stage == ALL_NODES else f"prepare:{coordinator}"],
+            "task_dep": ["sync"] if stage == next(iter(STAGES)) else [],
+            "actions": [self._action(stage, partial(self._run, stage))],
+            "clean": [partial(self._clean, stage)],
+        }
+
+    def _sync(self, node: Node) -> dict[str, Any]:
+        task = f"sync:{node.name}"
+        return {
+            "basename": "sync",
+            "name": node.name,
+            "doc": f"bring PKGBUILD, patches and config to {node.name}",
+            **self._files(task),
+            "actions": [self._action(task, partial(self._run, task, node))],
+            "clean": [partial(self._clean, task)],
+        }
+
+    def _prepare(self, node: Node) -> dict[str, Any]:
+        task = f"prepare:{node.name}"
+        return {
+            "basename": "prepare",
+            "name": node.name,
+            "doc": f"gather facts of {node.name} and enter build mode",
+            "uptodate": [False],
+            "actions": [self._action(task, partial(self._act, task, node))],
+            "teardown": [self._action(f"leave build mode on {node.name}", partial(self._leave, node, tree=False))],
+        }
+
+    def _release(self) -> dict[str, Any]:
+        return {
+            "basename": "release",
+            "doc": "leave build mode on all nodes, the coordinator's tmpfs included",
+            "uptodate": [False],
+            "actions": [self._action("release", self._release_all)],
+        }
+
+    def _files(self, task: str) -> dict[str, Any]:
+        """file_dep, targets and uptodate of a task with a receipt."""
+        paths = self.project.paths
+        try:
+            inputs = self.declared(task)
+        except KbuildError:
+            inputs = Inputs()  # told when the task runs: a broken PKGBUILD must not stop `doit release`
+        return {
+            "file_dep": [str(paths.root / name) for name in inputs.files]
+            + [str(paths.receipt(stage)) for stage in inputs.receipts],
+            "targets": [str(paths.receipt(task))],
+            "uptodate": [partial(self._is_fresh, task)],
+        }
+
+    def _is_fresh(self, task: str) -> bool:
+        try:
+            return not self.why(task)
+        except KbuildError:
+            return False
+
+    def _run(self, task: str, node: Node | None = None) -> Outcome:
+        """A task with a receipt: removed first, written last."""
+        self._lock()
+        inputs = self.declared(task)
+        why = self.why(task)
+        if not why and AtomicJson.started_empty:
+            return Outcome("already so", run={"state": "fresh"})
+        before = self.receipts.now(inputs)
+        self.receipts.remove(task)
+        outcome = self._act(task, node)
+        if outcome.final:
+            self.receipts.write(task, before, outcome.results)
+        return Outcome(outcome.message, run={**outcome.run, "why": why}, warnings=outcome.warnings)
+
+    def _act(self, task: str, node: Node | None = None) -> Outcome:
+        """Run a stage; its log starts anew."""
+        self._lock()
+        context = self._context(task, node)
+        write_atomic(context.log, f"doit {task}\n", durable=False)
+        outcome: Outcome = _module(task.partition(":")[0]).run(context)
+        return outcome
+
+    def _context(self, task: str, node: Node | None) -> Context:
+        from kbuild_tasks.plugin.progress import show
+
+        known = {stage: receipt for stage in STAGES if (receipt := self.receipts.read(stage))}
+        return Context(self.project.cluster, self.project.paths, task, node, known, show)
+
+    def _leave(self, node: Node, tree: bool) -> Outcome:
+        interrupt.before_teardown()
+        return Outcome(_module("release").release_node(self._context(f"release:{node.name}", node), node, tree=tree))
+
+    def _release_all(self) -> Outcome:
+        from concurrent.futures import ThreadPoolExecutor
+
+        self._lock()
+        nodes = list(self.project.cluster.nodes.values())
+        with ThreadPoolExecutor(len(nodes)) as pool:
+            told = list(pool.map(lambda node: self._leave(node, tree=True).message, nodes))
+        return Outcome("; ".join(told))
+
+    def _lock(self) -> None:
+        with self._guard:
+            lock.acquire(self.project.paths.build / ".lock")
+
+    def _action(self, task: str, work: Callable[[], Outcome]) -> StageAction:
+        def log(text: str) -> str:
+            path = self.project.paths.log(task.replace(" ", "-"))
+            write_atomic(path, text, durable=False)
+            return str(path.relative_to(self.project.paths.root))
+
+        return StageAction(work, task, log)
+
+    def _clean(self, task: str, dryrun: bool = False) -> None:
+        from kbuild_tasks.plugin.clean import clean
+
+        clean(self.project.paths, task, dryrun)
+
+
+def _module(verb: str) -> Any:
+    return importlib.import_module(f"kbuild_tasks.stages.{verb}")
