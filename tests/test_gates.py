@@ -1,0 +1,100 @@
+"""Rules that a person cannot keep in mind: which way imports go, who may import what, how long a module may be,
+and that the docs name what the code has."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "kbuild_tasks"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+LAYERS = {  # what a layer may import of ours
+    "core": {"core"},
+    "effects": {"core", "effects"},
+    "bootloader": {"core", "effects", "bootloader"},
+    "stages": {"core", "effects", "bootloader", "stages"},
+    "lab": {"core", "effects", "lab"},
+    "plugin": {"core", "effects", "bootloader", "stages", "lab", "plugin"},
+}
+ONLY = {  # third party -> where it may be imported
+    "doit": lambda path: path.parent.name == "plugin",
+    "plumbum": lambda path: path == PACKAGE / "effects" / "shell.py",
+}
+MAX_LINES = 300
+
+
+def imports(path: Path) -> list[str]:
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return found
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_imports_go_one_way(path: Path) -> None:
+    layer = path.parent.name
+    if layer == "kbuild_tasks":
+        return  # the face
+    for module in imports(path):
+        parts = module.split(".")
+        if parts[0] == "kbuild_tasks" and len(parts) > 1 and parts[1] in LAYERS:
+            assert parts[1] in LAYERS[layer], f"{name(path)} imports {module}"
+        if layer == "stages" and parts[:2] == ["kbuild_tasks", "stages"]:
+            pytest.fail(f"{name(path)} imports another stage: {module}")
+        if layer == "core" and parts[0] != "kbuild_tasks":
+            assert parts[0] in sys.stdlib_module_names, f"{name(path)}: core is stdlib only, not {module}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_third_parties_have_one_door(path: Path) -> None:
+    for module in imports(path):
+        allowed = ONLY.get(module.split(".")[0])
+        assert allowed is None or allowed(path), f"{name(path)} imports {module}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_modules_stay_small(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= MAX_LINES
+
+
+def test_dodo_reads_as_a_sentence() -> None:
+    assert len((ROOT / "dodo.py").read_text().splitlines()) <= 40
+
+
+def test_readme_names_every_task_and_command() -> None:
+    from kbuild_tasks.plugin.tasks import STAGES
+
+    readme = (ROOT / "README.md").read_text()
+    for word in [*STAGES, "prepare", "sync", "release"]:
+        assert f"`{word}" in readme, f"README.md does not name the task {word}"
+    pyproject = (ROOT / "pyproject.toml").read_text()
+    commands = re.search(r'entry-points\."doit.COMMAND"\]\n((?:\w+ = .*\n)+)', pyproject)
+    assert commands
+    for line in commands.group(1).splitlines():
+        assert f"doit {line.split()[0]}" in readme, f"README.md does not name doit {line.split()[0]}"
+
+
+def test_links_in_the_docs_lead_somewhere() -> None:
+    for doc in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", doc.read_text()):
+            assert (doc.parent / target).exists(), f"{doc.name} links to {target}"
+
+
+def test_nothing_of_one_machine_is_in_the_files() -> None:
+    """Paths under somebody's home, temporary directories of a session, addresses of a registry mirror."""
+    bad = re.compile(r"/root/|/tmp/w/|/home/(?!builder|ansible)[a-z]+/")
+    for path in [*MODULES, *(ROOT / "docs").rglob("*.md"), ROOT / "README.md", *(ROOT / "script").iterdir()]:
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            assert not bad.search(line), f"{name(path)}:{number}: {line.strip()}"
