@@ -1,0 +1,235 @@
+"""What must agree between the values of cluster.yaml: names that exist, addresses that differ, somebody who compiles.
+
+schema.json says what each value may look like (core/schema.py); a message is only good where its writer knows the
+meaning, so these are functions. Each looks only at what has the right type, so that both passes report together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from kbuild_tasks.core import suggest, units
+from kbuild_tasks.core.schema import Problem, Tree, place, word
+
+_TOP = (
+    "bin",
+    "boot",
+    "dev",
+    "efi",
+    "etc",
+    "home",
+    "lib",
+    "lib32",
+    "lib64",
+    "media",
+    "mnt",
+    "opt",
+    "proc",
+    "root",
+    "run",
+)
+_TOP += ("sbin", "srv", "sys", "tmp", "usr", "var")
+_VAR = ("cache", "lib", "log", "run", "spool", "tmp")
+_SYSTEM = frozenset(("", *(f"/{name}" for name in _TOP), *(f"/var/{name}" for name in _VAR)))
+_NEVER_BELOW = ("/bin", "/boot", "/dev", "/efi", "/etc", "/lib", "/lib64", "/proc", "/sbin", "/sys", "/usr")
+
+
+def disagreements(tree: Tree, root: Path) -> list[Problem]:
+    """All that is wrong in the tree of cluster.yaml and needs no disk to tell; `root` is the project, absolute."""
+    problems = [*_workdir(tree, root)]
+    problems += _amounts(tree)
+    problems += _waivers(tree)
+    nodes = value_at(tree, "nodes")
+    if isinstance(nodes, dict) and nodes:
+        problems += _names(tree, nodes)
+        problems += _addresses(nodes)
+        problems += _compilers(tree, nodes)
+    return problems
+
+
+def _workdir(tree: Tree, root: Path) -> Iterator[Problem]:
+    line, path = entry_at(tree, "build", "workdir", "path")
+    where = "build.workdir.path"
+    if not isinstance(path, str) or not path.startswith("/"):
+        return
+    parts = path.split("/")[1:]
+    advice = "use a directory of its own, such as /home/builder/buildtmp"
+    if ".." in parts or "." in parts:
+        yield Problem(line, where, f"must be written without '.' and '..', not {word(path)}", advice)
+    elif path.rstrip("/") in _SYSTEM or f"/{parts[0]}" in _NEVER_BELOW:
+        yield Problem(
+            line, where, f"{word(path)} is a directory of the system, and a tmpfs may be mounted there", advice
+        )
+    elif parts[0] == "home" and len(parts) == 2:
+        yield Problem(line, where, f"{word(path)} is a home directory, and a tmpfs may be mounted there", advice)
+    elif root.is_relative_to(path):
+        yield Problem(line, where, f"{word(path)} holds the project itself, and a tmpfs may be mounted there", advice)
+
+
+def _amounts(tree: Tree) -> Iterator[Problem]:
+    """Sizes and durations that are well formed, but of no use."""
+    nodes = value_at(tree, "nodes")
+    sizes = [("build", "workdir", "tmpfs"), ("defaults", "memory_per_job")]
+    sizes += [("nodes", name, "memory_per_job") for name in (nodes if isinstance(nodes, dict) else ())]
+    for path in sizes:
+        line, text = entry_at(tree, *path)
+        if isinstance(text, str) and text[:1].isdigit() and not text.strip("0.KMGTkmgtiB"):
+            yield Problem(line, ".".join(map(word, path)), f"must be more than {word(text)}")
+    limits = [("ssh", "connect_timeout", 1, 300), ("rollout", "panic_timeout", 1, 3600)]
+    limits += [("rollout", "reboot_timeout", 10, 86400), ("rollout", "settle", 0, 86400)]
+    for section, key, least, most in limits:
+        line, text = entry_at(tree, section, key)
+        seconds = _seconds(text)
+        if seconds is None:
+            continue
+        where = f"{section}.{key}"
+        if key == "panic_timeout" and seconds == 0:
+            yield Problem(
+                line, where, "must not be 0: a node that panics would then stay down (panic=0 waits for ever)"
+            )
+        elif not (least <= seconds <= most and seconds == int(seconds)):
+            yield Problem(line, where, f"must be whole seconds, {least}s to {most}s, not {word(str(text))}")
+
+
+def _seconds(text: Any) -> float | None:
+    try:
+        return units.duration(text) if isinstance(text, str) else None
+    except (KeyError, ValueError):
+        return None  # schema.json says so
+
+
+def _waivers(tree: Tree) -> Iterator[Problem]:
+    waivers = value_at(tree, "kernel", "waivers")
+    for index, (_, waiver) in enumerate(waivers if isinstance(waivers, list) else ()):
+        line, until = waiver.get("until", (0, None)) if isinstance(waiver, dict) else (0, None)
+        if isinstance(until, str) and len(until) == 10:
+            import datetime
+
+            try:
+                datetime.date.fromisoformat(until)
+            except ValueError as error:
+                yield Problem(line, f"kernel.waivers[{index}].until", f"{word(until)} is no day: {error}")
+
+
+def _names(tree: Tree, nodes: dict[str, Tree]) -> Iterator[Problem]:
+    """Names of nodes that stand for a node which must exist, and be fit for the part."""
+    line, coordinator = entry_at(tree, "build", "coordinator")
+    if isinstance(coordinator, str) and coordinator not in nodes:
+        yield _no_node(line, "build.coordinator", coordinator, nodes)
+    canary = value_at(tree, "rollout", "canary")
+    for index, (line, name) in enumerate(canary if isinstance(canary, list) else ()):
+        where = f"rollout.canary[{index}]"
+        if isinstance(name, str) and name not in nodes:
+            yield _no_node(line, where, name, nodes)
+        elif isinstance(name, str) and _of(nodes[name], "hold")[1] is True:
+            yield Problem(line, where, f"{name} has hold: true, so it gets no kernel", "take it out of one of the two")
+    for name, node in nodes.items():
+        line, connection = _of(node, "connection")
+        if connection == "local" and name != coordinator:
+            yield Problem(
+                line,
+                f"{place('nodes', name)}.connection",
+                f"local is this machine, and this machine is the coordinator ({word(str(coordinator))})",
+                "remove it: other nodes are reached by ssh",
+            )
+
+
+def _no_node(line: int, where: str, name: str, nodes: dict[str, Tree]) -> Problem:
+    near = suggest.closest(name, list(nodes))
+    some = ", ".join(word(node) for node in list(nodes)[:8]) + (", ..." if len(nodes) > 8 else "")
+    return Problem(
+        line, where, f"there is no node {word(name)}{f', did you mean {near}?' if near else f'; nodes are {some}'}"
+    )
+
+
+def _addresses(nodes: dict[str, Tree]) -> Iterator[Problem]:
+    taken: dict[tuple[str, int], str] = {}
+    for name, node in nodes.items():
+        line, address = _of(node, "address")
+        if not isinstance(address, str):
+            continue
+        where = f"{place('nodes', name)}.address"
+        wrong = _address_fault(address)
+        if wrong:
+            yield Problem(line, where, f"{word(address)} {wrong}")
+            continue
+        port = _of(node, "port")[1]
+        key = _canonical(address), port if isinstance(port, int) else 0
+        if key in taken:
+            yield Problem(line, where, f"{word(address)} is already the address of {word(taken[key])}")
+        taken.setdefault(key, name)
+
+
+def _address_fault(address: str) -> str | None:
+    """Why it is neither an IP address nor a host name (RFC 952, RFC 1123); None where it is one of them."""
+    if ":" in address:
+        import ipaddress
+
+        try:
+            ipaddress.IPv6Address(address)
+        except ValueError:
+            host, _, port = address.partition(":")
+            known = port.isascii() and port.isdigit() and host
+            return (
+                f"is not an address, did you mean address: {word(host)}, port: {port}?"
+                if known
+                else "is no IPv6 address"
+            )
+        return None
+    labels = address.split(".")
+    if labels[-1].isdigit():
+        if len(labels) != 4 or not all(
+            part.isascii() and part.isdigit() and str(int(part[:4])) == part for part in labels
+        ):
+            return "is no IPv4 address: four numbers from 0 to 255 with dots between"
+        return None if all(int(part) <= 255 for part in labels) else "is no IPv4 address: 255 is the highest number"
+    if any(not label or len(label) > 63 or label[0] == "-" or label[-1] == "-" for label in labels):
+        return "is no host name: 1 to 63 letters, digits and '-' between dots, no '-' at an end"
+    return None
+
+
+def _canonical(address: str) -> str:
+    if ":" in address:
+        import ipaddress
+
+        return ipaddress.IPv6Address(address).compressed
+    return address.lower()
+
+
+def _compilers(tree: Tree, nodes: dict[str, Tree]) -> Iterator[Problem]:
+    """Somebody must compile: a worker with slots, or the coordinator."""
+    line, default = entry_at(tree, "defaults", "slots")
+    for node in nodes.values():
+        given = _of(node, "slots", default)[1]
+        if given != 0 or isinstance(given, bool):
+            return
+    yield Problem(
+        line or tree[1]["nodes"][0],
+        "defaults.slots" if default == 0 else "nodes",
+        "no worker lends slots and the coordinator has none: nobody would compile",
+        "give one node slots: auto",
+    )
+
+
+def entry_at(tree: Tree, *path: str) -> tuple[int, Any]:
+    """(line, value) at a path of keys; (0, None) where it is not there or something on the way is no mapping."""
+    line, value = tree
+    for key in path:
+        if not isinstance(value, dict) or key not in value:
+            return 0, None
+        line, value = value[key]
+    return line, value
+
+
+def value_at(tree: Tree, *path: str) -> Any:
+    return entry_at(tree, *path)[1]
+
+
+def _of(node: Tree, key: str, default: Any = None) -> tuple[int, Any]:
+    line, value = node
+    if not isinstance(value, dict) or key not in value:
+        return line, default
+    entry: Tree = value[key]
+    return entry[0], entry[1]
