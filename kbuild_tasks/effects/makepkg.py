@@ -116,8 +116,13 @@ def write_config(
         "LOGDEST": str(paths.workdir / "packages"),
     }
     path = paths.workdir / CONFIG
-    write_atomic(path, _CONFIG_HEAD + "".join(f"{name}={shlex.quote(value)}\n" for name, value in settings.items()))
+    write_atomic(path, config_text(settings))
     return path
+
+
+def config_text(settings: Mapping[str, str]) -> str:
+    """A makepkg.conf: the system's, the user's, then what our runs need, then `settings`."""
+    return _CONFIG_HEAD + "".join(f"{name}={shlex.quote(value)}\n" for name, value in settings.items())
 
 
 def run_function(
