@@ -72,4 +72,8 @@ def _objects(pipeline: Pipeline, before: dict[str, Step]) -> list[str]:
     """Objects of the built tree that depend on what changed patches touch; empty where that cannot be told."""
     from kbuild_tasks.effects.dependents import objects_behind
 
-    return objects_behind(pipeline.project, pipeline.receipts.read("patch"))
+    extracted = (pipeline.receipts.read("extract") or {}).get("results")
+    if not extracted:
+        return []
+    tree = pipeline.project.paths.builddir / extracted["pkgbase"] / "src" / extracted["srctree"]
+    return objects_behind(pipeline.project, tree, pipeline.receipts.read("patch"))

@@ -1,0 +1,82 @@
+"""Small true stages for the tests of the doit border: they read their inputs, write a result, and can be told to be
+slow or to fail. The real ones are tested with the real kernel in tests/lab.
+
+FAKE_SLEEP="patch:5" sleeps in a child process, FAKE_FAIL="compile" fails, FAKE_BUG="configure" raises what no stage
+should raise. Each run() appends its name to build/trace.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import types
+from pathlib import Path
+
+from kbuild_tasks.core.errors import KbuildError
+from kbuild_tasks.core.model import Inputs, Outcome
+from kbuild_tasks.effects import shell
+
+BEFORE = {"extract": (), "patch": ("extract",), "configure": ("patch",), "compile": ("patch", "configure")}
+BEFORE["package"] = ("compile",)
+
+
+def install() -> None:
+    for verb in (*BEFORE, "sync", "prepare", "release"):
+        module = types.ModuleType(f"kbuild_tasks.stages.{verb}")
+        module.inputs = _inputs(verb)
+        module.run = _run
+        module.release_node = _release
+        sys.modules[module.__name__] = module
+
+
+def _inputs(verb):
+    def inputs(project, node=None):
+        kernel = project.cluster.kernel
+        if verb == "extract":
+            return Inputs(files=(kernel.pkgbuild,), values={"arch": kernel.arch})
+        if verb == "patch":
+            return Inputs(files=project.series, receipts=BEFORE[verb])
+        if verb == "configure":
+            return Inputs((kernel.config, *kernel.fragments), {"require": list(kernel.require)}, BEFORE[verb])
+        if verb == "sync":
+            return Inputs(files=(kernel.pkgbuild, *project.series), values={"address": node.address})
+        return Inputs(receipts=BEFORE[verb])
+
+    return inputs
+
+
+def _trace(context, text: str) -> None:
+    with open(context.paths.build / "trace", "a") as file:
+        file.write(text + "\n")
+
+
+def _run(context) -> Outcome:
+    task = context.task
+    _trace(context, task)
+    verb, _, _ = task.partition(":")
+    sleeps, _, seconds = os.environ.get("FAKE_SLEEP", "").partition("=")
+    if task == sleeps:
+        shell.run(["sleep", seconds])
+    if task == os.environ.get("FAKE_FAIL"):
+        raise KbuildError(f"{verb} was told to fail", "unset FAKE_FAIL", evidence=["line one"], log="build/logs/x.log")
+    if task == os.environ.get("FAKE_BUG"):
+        raise ZeroDivisionError("a bug")
+    if verb == "prepare":
+        return Outcome("ready")
+    if task == os.environ.get("FAKE_LEFT_OUT"):
+        return Outcome("left out: it is down; start it", final=False)
+    # comments do not reach the result: an edit of one stops the wave
+    root: Path = context.paths.root
+    text = "".join(
+        line
+        for path in sorted([*root.glob("patches/*.patch"), root / "kernel/config", root / "kernel/PKGBUILD"])
+        for line in path.read_text().splitlines(keepends=True)
+        if not line.startswith("#") and (verb in ("patch", "compile", "package") or path.name != "a.patch")
+    )
+    return Outcome(f"{verb} did it", {"result": hashlib.sha256(text.encode()).hexdigest()}, warnings=("mind this",))
+
+
+def _release(context, node, *, tree) -> str:
+    _trace(context, f"release:{node.name}" + (":tree" if tree else ""))
+    return f"{node.name} left build mode"

@@ -1,0 +1,231 @@
+"""Runs of the real doit: what is fresh, what a kill leaves, what is told, who is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+BUILD = ["extract", "patch", "configure", "compile", "package"]
+
+
+def stages(trace: list[str]) -> list[str]:
+    return [line for line in trace if line in BUILD]
+
+
+def states(bench) -> dict[str, str]:
+    tasks = json.loads((bench.root / "build/last-run.json").read_text())["tasks"]
+    return {name: entry["state"] for name, entry in tasks.items()}
+
+
+def test_first_run_does_all_in_order_and_leaves_build_mode(bench) -> None:
+    out = bench.doit()
+    trace = bench.trace()
+    assert stages(trace) == BUILD
+    assert trace.index("prepare:n2") < trace.index("compile")
+    assert {"release:n1", "release:n2"} <= set(trace[trace.index("package") :])
+    assert "done   compile      compile did it" in out
+    assert "warning: mind this" in out
+
+
+def test_second_run_does_nothing(bench) -> None:
+    bench.doit()
+    bench.trace()
+    out = bench.doit()
+    assert bench.trace() == []
+    assert out.splitlines() == [
+        "  fresh  sync         2 nodes",
+        *(f"  fresh  {stage}" for stage in BUILD),
+    ]
+    assert set(states(bench).values()) == {"fresh"}
+
+
+def test_touching_everything_leaves_all_fresh(bench) -> None:
+    bench.doit()
+    bench.trace()
+    for path in bench.root.rglob("*"):
+        os.utime(path)
+    bench.doit()
+    assert bench.trace() == []
+
+
+def test_a_patch_edit_runs_what_follows_it_and_says_which_line(bench) -> None:
+    bench.doit()
+    bench.trace()
+    bench.edit("patches/a.patch", "+2", "+3")
+    plan = bench.doit("plan")
+    assert bench.trace() == [], "plan changes nothing"
+    assert "run    patch        a.patch changed (line 6)" in plan
+    assert "maybe  configure    if the result of patch changes" in plan
+    assert "extract" not in [line.split()[1] for line in plan.splitlines() if not line.startswith("  fresh")]
+    bench.doit()
+    assert stages(bench.trace()) == ["patch", "configure", "compile", "package"]
+
+
+def test_equal_mtime_and_size_but_other_content_is_noticed(bench) -> None:
+    bench.doit()
+    bench.trace()
+    path = bench.root / "patches/a.patch"
+    before = path.stat()
+    bench.edit("patches/a.patch", "+2", "+3")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    bench.doit()
+    assert stages(bench.trace())[0] == "patch"
+
+
+def test_a_stage_that_ends_in_the_same_result_stops_the_wave(bench) -> None:
+    bench.doit()
+    bench.trace()
+    bench.edit("patches/a.patch", "# one", "# two")
+    bench.doit()
+    assert stages(bench.trace()) == ["patch"]
+
+
+def test_forget_configure_reruns_exactly_configure(bench) -> None:
+    bench.doit()
+    bench.trace()
+    bench.doit("forget", "configure")
+    bench.doit()
+    assert stages(bench.trace()) == ["configure"]
+
+
+def test_without_its_database_doit_trusts_the_receipts(bench) -> None:
+    bench.doit()
+    bench.trace()
+    (bench.root / "build/.doit.json").unlink()
+    bench.doit()
+    assert stages(bench.trace()) == []
+    (bench.root / "build/.doit.json").write_text("{ torn")
+    bench.doit()
+    assert stages(bench.trace()) == []
+
+
+def test_a_patch_added_removed_and_renamed(bench) -> None:
+    bench.doit()
+    bench.trace()
+    new = bench.root / "patches/c.patch"
+    new.write_text("--- a/z\n+++ b/z\n@@ -1 +1 @@\n-1\n+2\n")
+    assert "c.patch added" in bench.doit("plan")
+    bench.doit()
+    assert "patch" in stages(bench.trace())
+    new.unlink()
+    assert "c.patch removed" in bench.doit("plan")
+
+
+def test_kill_9_in_each_stage_then_doit_finishes_and_repeats_nothing(bench) -> None:
+    for stage in BUILD:
+        run = bench.start(FAKE_SLEEP=f"{stage}=60")
+        bench.wait_for(stage)
+        run.kill()
+        run.wait()
+        assert stages(bench.trace()) == [stage], f"what comes before {stage} had been finished"
+        bench.doit(stage)
+        assert stages(bench.trace()) == [stage], f"only {stage} was unfinished"
+    bench.doit()
+    assert stages(bench.trace()) == []
+
+
+def test_orphans_of_a_killed_run_are_ended(bench) -> None:
+    run = bench.start(FAKE_SLEEP="compile=987")
+    bench.wait_for("compile")
+    time.sleep(0.3)
+    run.kill()
+    run.wait()
+    orphans = [pid for pid in os.listdir("/proc") if pid.isdigit() and _cmdline(pid) == ["sleep", "987"]]
+    assert orphans
+    bench.doit()
+    assert not [pid for pid in orphans if _cmdline(pid) == ["sleep", "987"]]
+
+
+def _cmdline(pid: str) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")[:-1]
+    except OSError:
+        return []
+
+
+def test_a_second_run_is_refused_with_who_and_since_when(bench) -> None:
+    first = bench.start(FAKE_SLEEP="patch=60")
+    bench.wait_for("patch")
+    out = bench.doit(check=1)
+    assert f"another run is in progress: pid {first.pid}" in out
+    assert "since 2" in out
+    first.send_signal(signal.SIGTERM)
+    first.wait(20)
+
+
+def test_ctrl_c_and_term_leave_build_mode_without_a_traceback(bench) -> None:
+    for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        run = bench.start(FAKE_SLEEP="compile=60")
+        bench.wait_for("compile")
+        run.send_signal(number)
+        out, _ = run.communicate(timeout=20)
+        assert run.returncode == status, out
+        assert "Traceback" not in out
+        trace = bench.trace()
+        assert {"release:n1", "release:n2"} <= set(trace)
+        assert states(bench)["package"] == "held"
+    bench.doit()
+    assert "extract" not in bench.trace(), "finished stages were kept"
+
+
+def test_a_failure_is_one_sentence_and_holds_what_follows(bench) -> None:
+    out = bench.doit(check=1, FAKE_FAIL="configure")
+    assert "  FAILED configure    configure was told to fail\n" in out
+    assert "           line one\n         log:  build/logs/x.log\n         hint: unset FAKE_FAIL\n" in out
+    assert "Traceback" not in out
+    assert states(bench)["compile"] == states(bench)["package"] == "held"
+    assert "release:n1" in bench.trace()
+
+
+def test_a_bug_is_told_as_one_with_its_log(bench) -> None:
+    out = bench.doit(check=1, FAKE_BUG="patch")
+    assert "ZeroDivisionError: a bug" in out and "Traceback" not in out
+    assert "Traceback" in (bench.root / "build/logs/patch.log").read_text()
+
+
+def test_a_node_left_out_does_not_stop_the_build_and_is_tried_again(bench) -> None:
+    out = bench.doit(FAKE_LEFT_OUT="sync:n2")
+    assert "done   sync:n2      left out: it is down; start it" in out
+    bench.trace()
+    bench.doit()
+    assert bench.trace() == ["sync:n2"]
+
+
+def test_broken_cluster_yaml_is_one_line(bench) -> None:
+    bench.edit("cluster.yaml", "coordinator: n1", "coordinator: n7")
+    out = bench.doit(check=3)
+    assert "cluster.yaml:9: build.coordinator" in out
+    assert "Traceback" not in out
+
+
+def test_lists_info_and_selection_work_as_doit_users_expect(bench) -> None:
+    listed = bench.doit("list")
+    for name in ("compile", "configure", "extract", "package", "patch", "prepare", "release", "sync"):
+        assert any(line.startswith(name + " ") and len(line.split()) > 2 for line in listed.splitlines()), listed
+    assert "prepare:n2" in bench.doit("list", "--all")
+    bench.doit("-n", "4", "sync:*")
+    assert sorted(bench.trace()) == ["sync:n1", "sync:n2"]
+    assert "patches/a.patch" in bench.doit("info", "patch", check=1)
+
+
+def test_clean_removes_what_was_made_and_nothing_else(bench) -> None:
+    bench.doit()
+    bench.trace()
+    bench.doit("clean")
+    assert sorted(p.name for p in (bench.root / "patches").iterdir()) == ["a.patch", "b.patch"]
+    bench.doit()
+    assert stages(bench.trace()) == BUILD
+
+
+def test_plan_json_and_status(bench) -> None:
+    tasks = {t["task"]: t for t in json.loads(bench.doit("plan", "--json"))["tasks"]}
+    assert tasks["package"]["state"] in ("run", "maybe")
+    bench.doit()
+    plan = json.loads(bench.doit("plan", "--json"))
+    assert plan["fresh"] is True
+    status = json.loads(bench.doit("status", "--json"))
+    assert status["running"] is None and status["stale"] == []
+    assert "last run   done" in bench.doit("status")
