@@ -26,7 +26,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from kbuild_tasks.core.errors import EVIDENCE_LINES, CommandFailed, KbuildError
-from kbuild_tasks.effects import shell
+from kbuild_tasks.effects import shell, startdir
 from kbuild_tasks.effects.context import Paths
 from kbuild_tasks.effects.files import write_atomic
 
@@ -87,6 +87,7 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
         "KBUILD_BUILD_TIMESTAMP": "2024-01-01 00:00:00 UTC",
         "KBUILD_BUILD_USER": "builder",
         "KBUILD_BUILD_HOST": "cluster",
+        "KBUILD_BUILD_VERSION": "1",  # else the number of links so far, kept in .version
     }
     for name in ("GNUPGHOME", "XDG_CONFIG_HOME", "http_proxy", "https_proxy", "no_proxy", "ALL_PROXY", "SSH_AUTH_SOCK"):
         if name in os.environ:
@@ -116,7 +117,7 @@ def write_config(
         "LOGDEST": str(paths.workdir / "packages"),
     }
     path = paths.workdir / CONFIG
-    write_atomic(path, config_text(settings))
+    write_atomic(path, config_text(settings), durable=False)
     return path
 
 
@@ -129,27 +130,33 @@ def run_function(
     paths: Paths,
     function: str,
     *,
+    pkgbuild: Path,
     arch: str,
     env: Mapping[str, str],
     jobs: int,
     log: Path,
     on_line: Callable[[str], None] = lambda line: None,
     tick: Callable[[], None] | None = None,
-    builddir: Path | None = None,
+    pkgver: str | None = None,
 ) -> None:
-    """Run build() or prepare() of the PKGBUILD in paths.startdir, in the $srcdir that is there.
+    """Run build() or prepare() of the user's PKGBUILD in the $srcdir that is there.
 
+    pkgbuild the user's file; it and the files beside it are brought to paths.startdir first
     env      the whole environment (see environment())
     on_line  gets each line of output, standard error among it, as it comes; all of it goes to `log` too
     tick     called about four times a second meanwhile
+    pkgver   the version that stage extract found, where the PKGBUILD has a pkgver() (see startdir.sync)
     Raises CommandFailed with the last lines before the failure; KbuildError as root or without makepkg.
     """
     if function not in RUNNABLE:
         raise ValueError(function)
+    refuse_root()
+    startdir.sync(paths, pkgbuild, pkgver)
+    startdir.restore(paths)
     script = paths.startdir / f".{function}.PKGBUILD"
     body = _PREPARE_AS_BUILD if function == "prepare" else ""
-    write_atomic(script, _SCRIPT.format(function=function, body=body))
-    config = write_config(paths, arch=arch, jobs=jobs, builddir=builddir)
+    write_atomic(script, _SCRIPT.format(function=function, body=body), durable=False)
+    config = write_config(paths, arch=arch, jobs=jobs)
     options = ("-p", script.name, "--noextract", "--nodeps", "--force", "--holdver", "--check", "--noarchive")
     run(paths, config, options, what=f"{function}() of the PKGBUILD", env=env, log=log, on_line=on_line, tick=tick)
 
@@ -180,7 +187,7 @@ def run(
     if code == 0:
         return
     lines = list(last)
-    message, hint = explain(lines) or no_space(lines, paths) or (f"{what} failed with status {code}", None)
+    message, hint = no_space(lines, paths) or explain(lines) or (f"{what} failed with status {code}", None)
     raise CommandFailed(message, hint, evidence=evidence(lines), log=str(log), code=code)
 
 

@@ -1,0 +1,123 @@
+"""makepkg's startdir and $srcdir, both ours: copies of what lies beside the user's PKGBUILD, which is never written.
+
+startdir holds the PKGBUILD and the regular files beside it. Both places are below workdir, which may be a tmpfs and
+empty after a reboot while every receipt is still true; so whoever runs makepkg calls sync() and restore() first, and
+they cost a comparison where nothing is missing.
+
+$srcdir holds the kernel's tree, which belongs to effects/tree.py, and whatever else makepkg put there (links to
+sources, other archives). The latter is kept on disk in <state>/srcdir/<pkgbase> and restored from there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from pathlib import Path
+
+from kbuild_tasks.effects.context import Paths
+from kbuild_tasks.effects.files import write_atomic
+
+
+def sync(paths: Paths, pkgbuild: Path, pkgver: str | None = None) -> None:
+    """Bring paths.startdir to the content of the PKGBUILD's directory: each file whole or not at all, unchanged files
+    untouched, stale ones removed. Sub-directories and names that begin with a dot are not copied (makepkg looks for
+    local sources in startdir itself).
+
+    pkgver  the version that the PKGBUILD's pkgver() gave when the sources were unpacked; it is written into the copy
+            the way makepkg does (update_pkgver() in makepkg: the lines that begin with pkgver= and pkgrel=)
+    """
+    wanted = {
+        entry.name: Path(entry)
+        for entry in os.scandir(pkgbuild.parent)
+        if entry.is_file() and not entry.name.startswith(".")
+    }
+    wanted.pop(pkgbuild.name, None)
+    paths.startdir.mkdir(parents=True, exist_ok=True)
+    text = pkgbuild.read_bytes()
+    if pkgver is not None:
+        text = _set_version(text, pkgver.encode())
+    _write_changed(paths.startdir / "PKGBUILD", text, 0o644)
+    for name, source in wanted.items():
+        if name != "PKGBUILD":
+            _write_changed(paths.startdir / name, source.read_bytes(), source.stat().st_mode & 0o777)
+    for entry in os.scandir(paths.startdir):
+        if entry.name not in wanted and entry.name != "PKGBUILD" and not entry.name.startswith("."):
+            _remove(Path(entry))
+
+
+def srcdir(paths: Paths, pkgbase: str) -> Path:
+    """$srcdir of the build: the kernel's tree is <srcdir>/<srctree>."""
+    return paths.builddir / pkgbase / "src"
+
+
+def keep(paths: Paths, pkgbase: str, unpacked: Path, srctree: str) -> None:
+    """Keep what makepkg put into the directory `unpacked` beside the kernel's tree, and bring it to $srcdir."""
+    kept = paths.state / "srcdir" / pkgbase
+    fresh = kept.with_name(f".{pkgbase}.new")
+    _remove(fresh)
+    fresh.mkdir(parents=True)
+    old = set(os.listdir(kept)) if kept.is_dir() else set()
+    for name in os.listdir(unpacked):
+        if name != srctree:
+            shutil.move(unpacked / name, fresh / name)
+    for name in old | set(os.listdir(fresh)):
+        _remove(srcdir(paths, pkgbase) / name)
+    _remove(kept)
+    os.rename(fresh, kept)
+    restore(paths)
+
+
+def restore(paths: Paths) -> None:
+    """Bring back to $srcdir what keep() kept and is not there."""
+    bases = paths.state / "srcdir"
+    for base in sorted(os.listdir(bases)) if bases.is_dir() else []:
+        if base.startswith("."):
+            continue
+        target = srcdir(paths, base)
+        target.mkdir(parents=True, exist_ok=True)
+        for entry in os.scandir(bases / base):
+            place = target / entry.name
+            if os.path.lexists(place):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                scratch = target / f".{entry.name}.new"
+                _remove(scratch)
+                shutil.copytree(entry, scratch, symlinks=True)
+                os.rename(scratch, place)
+            else:
+                shutil.copy2(entry, place, follow_symlinks=False)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a directory that makepkg made, whatever its modes ($pkgdir is a-srw while it is built)."""
+    if path.is_dir() and not path.is_symlink():
+        for directory, _, _ in os.walk(path):
+            with contextlib.suppress(OSError):
+                os.chmod(directory, 0o700)
+    _remove(path)
+
+
+def _set_version(text: bytes, pkgver: bytes) -> bytes:
+    lines = text.split(b"\n")
+    for number, line in enumerate(lines):
+        if line.startswith(b"pkgver=") and line.split(b" ")[0] != b"pkgver=" + pkgver:
+            lines[number] = b" ".join([b"pkgver=" + pkgver, *line.split(b" ")[1:]])
+            lines = [b"pkgrel=1" if other.startswith(b"pkgrel=") else other for other in lines]
+    return b"\n".join(lines)
+
+
+def _write_changed(path: Path, data: bytes, mode: int) -> None:
+    with contextlib.suppress(OSError):
+        if not path.is_symlink() and path.read_bytes() == data and path.stat().st_mode & 0o777 == mode:
+            return
+    if path.is_dir() and not path.is_symlink():
+        _remove(path)
+    write_atomic(path, data, mode, durable=False)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
