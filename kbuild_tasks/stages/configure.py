@@ -1,0 +1,158 @@
+"""configure: the final .config from base, fragments and `require`, by the tree's own kconfig, and the proof of it.
+
+Nothing is installed before every request is proven or waived: a refused configuration leaves the build tree as it was.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from datetime import date
+from typing import Any
+
+from kbuild_tasks.core import kconfig, kconfig_hazards
+from kbuild_tasks.core.errors import CommandFailed, ConfigError
+from kbuild_tasks.core.kconfig import Merged, Unmet, Verdict
+from kbuild_tasks.core.kconfig_syntax import Request, parse, parse_config, required
+from kbuild_tasks.core.model import Inputs, Outcome
+from kbuild_tasks.effects.context import Context
+from kbuild_tasks.effects.files import sha256_text
+from kbuild_tasks.effects.kconfig import Kbuild, explain_failure, read_text, replace
+
+SHOWN = 3
+
+
+def inputs(project: Any) -> Inputs:
+    """Base, fragments, `require`, waivers, arch and compiler; the patched tree, whose Kconfig decides."""
+    kernel = project.cluster.kernel
+    named = kconfig.is_defconfig(kernel.config)
+    return Inputs(
+        files=(*(() if named else (kernel.config,)), *kernel.fragments),
+        values={
+            "config": kernel.config,
+            "require": list(kernel.require),
+            "waivers": [[w.symbol, w.until, w.why] for w in kernel.waivers],
+            "arch": kernel.arch,
+            "compiler": project.compiler,
+        },
+        receipts=("patch",),
+    )
+
+
+def run(ctx: Context) -> Outcome:
+    return configure(ctx, date.today())
+
+
+def configure(ctx: Context, today: date) -> Outcome:
+    """Raises ConfigError for lines that are no configuration and for requests that did not take on `today`."""
+    kbuild = _kbuild(ctx)
+    kbuild.prepare()
+    try:
+        try:
+            merged = _merge(ctx, kbuild)
+            text = kbuild.olddefconfig(merged.text)
+        except CommandFailed as error:
+            raise explain_failure(error, "the tree's kconfig could not make a .config") from None
+        final = parse_config(text)
+        unmet = kconfig.prove(merged, final)
+        verdict = kconfig.judge(unmet, ctx.cluster.kernel.waivers, today, ctx.cluster.source)
+        warnings = _base_warning(ctx, merged, final)
+        if verdict.failing:
+            raise _refusal(ctx, kbuild, merged, final, verdict)
+    finally:
+        shutil.rmtree(kbuild.scratch, ignore_errors=True)
+    return _install(ctx, kbuild, text, merged, [*warnings, *_waiver_warnings(verdict)])
+
+
+def _kbuild(ctx: Context) -> Kbuild:
+    extracted = ctx.receipts["extract"]["results"]
+    tree = ctx.paths.builddir / extracted["pkgbase"] / "src" / extracted["srctree"]
+    return Kbuild(tree, ctx.paths.workdir / "configure", ctx.cluster.kernel.arch, ctx.log)
+
+
+def _merge(ctx: Context, kbuild: Kbuild) -> Merged:
+    kernel, root = ctx.cluster.kernel, ctx.paths.root
+    fragments = [parse(read_text(root, name, "kernel.fragments"), name) for name in kernel.fragments]
+    require = required(kernel.require, dict(kernel.require_lines), ctx.cluster.source)
+    if kconfig.is_defconfig(kernel.config):
+        values = parse_config(kbuild.preset(kernel.config))
+        return kconfig.merge([Request(s, v, kernel.config, 0) for s, v in values.items()], fragments, require)
+    return kconfig.merge(parse(read_text(root, kernel.config, "kernel.config"), kernel.config), fragments, require)
+
+
+def _base_warning(ctx: Context, merged: Merged, final: dict[str, str]) -> list[str]:
+    if kconfig.is_defconfig(ctx.cluster.kernel.config):
+        return []
+    differing = kconfig.base_differences(merged, final)
+    if not differing:
+        return []
+    _log(ctx, ["options of the base that the final .config has otherwise:", *(f"  {u.line}" for u in differing)])
+    return [
+        f"{ctx.cluster.kernel.config}: {len(differing)} of {len(merged.base)} options came out otherwise, "
+        f"listed in {ctx.shown(ctx.log)}"
+    ]
+
+
+def _refusal(ctx: Context, kbuild: Kbuild, merged: Merged, final: dict[str, str], verdict: Verdict) -> ConfigError:
+    from kbuild_tasks.effects.kconfig_explain import reasons
+
+    why = reasons(kbuild, merged, final, verdict.failing, lambda text: _log(ctx, [text]))
+    expired = {w.symbol.removeprefix("CONFIG_"): w for w in verdict.expired}
+    lines = [_told(unmet, reason, expired) for unmet, reason in zip(verdict.failing, why, strict=True)]
+    _log(ctx, ["requests that the final .config does not fulfil:", *(f"  {line}" for line in lines)])
+    count, asked = len(lines), len(merged.requests)
+    return ConfigError(
+        f"{count} of {asked} requested options {'is' if count == 1 else 'are'} not as requested in the final .config",
+        "change the lines named above, or waive a symbol until a day under kernel.waivers",
+        evidence=lines,
+        log=ctx.shown(ctx.log),
+    )
+
+
+def _told(unmet: Unmet, reason: str, expired: dict[str, Any]) -> str:
+    waiver = expired.get(unmet.request.symbol)
+    over = f"; its waiver ended on {waiver.until} ({waiver.why})" if waiver else ""
+    return f"{unmet.line}{': ' if reason else ''}{reason}{over}"
+
+
+def _waiver_warnings(verdict: Verdict) -> list[str]:
+    waived = [
+        f"{u.request.symbol}: wanted {u.request.wanted}, got {u.shown}; waived until {w.until}: {w.why}"
+        for u, w in verdict.waived
+    ]
+    return waived + [f"the waiver of {w.symbol} is not needed any more: remove it" for w in verdict.unused]
+
+
+def _install(ctx: Context, kbuild: Kbuild, text: str, merged: Merged, warnings: Sequence[str]) -> Outcome:
+    final = parse_config(text)
+    copy = ctx.paths.build / "config"
+    before = parse_config(copy.read_text("utf-8")) if copy.is_file() else None
+    kbuild.install(text)
+    release = kbuild.release()
+    replace(copy, text)
+    return Outcome(
+        f"{release}; {len(merged.requests)} requested options proven; {_changes(before, final)}",
+        results={
+            "config_sha256": sha256_text(text),
+            "options": len(merged.requests),
+            "kernelrelease": release,
+        },
+        warnings=(*warnings, *kconfig_hazards.warnings(final)),
+    )
+
+
+def _changes(before: dict[str, str] | None, final: dict[str, str]) -> str:
+    if before is None:
+        return f"{sum(v != 'n' for v in final.values())} options set"
+    changed = kconfig.diff(before, final)
+    if not changed:
+        return ".config as before"
+    shown = ", ".join(f"{symbol} {old or 'n'} -> {new or 'n'}" for symbol, old, new in changed[:SHOWN])
+    more = f" and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
+    return f"changed: {shown}{more}"
+
+
+def _log(ctx: Context, lines: Sequence[str]) -> None:
+    ctx.log.parent.mkdir(parents=True, exist_ok=True)
+    with open(ctx.log, "a", encoding="utf-8") as log:
+        log.writelines(f"{line}\n" for line in lines)
