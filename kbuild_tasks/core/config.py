@@ -90,9 +90,10 @@ def _kernel(given: dict[str, Tree]) -> Kernel:
     if not is_defconfig(values["config"]):
         values["config"] = posixpath.normpath(values["config"])
     values["fragments"] = tuple(posixpath.normpath(path) for path in values.get("fragments", ()))
-    lines = {_symbol(text): line for line, text in reversed(given.get("require", [0, []])[1])}
-    values["require"] = tuple(reversed(lines))
-    values["require_lines"] = dict(reversed(lines.items()))
+    lines: dict[str, int] = {}
+    for line, text in given.get("require", [0, []])[1]:
+        lines.setdefault(_symbol(text), line)
+    values["require"], values["require_lines"] = tuple(lines), lines
     values["waivers"] = tuple(
         Waiver(line=line, **_converted(entry, {"symbol": _symbol})) for line, entry in given.get("waivers", [0, []])[1]
     )

@@ -11,28 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from kbuild_tasks.core import suggest, units
+from kbuild_tasks.core.model import Node
 from kbuild_tasks.core.schema import Problem, Tree, place, word
 
-_TOP = (
-    "bin",
-    "boot",
-    "dev",
-    "efi",
-    "etc",
-    "home",
-    "lib",
-    "lib32",
-    "lib64",
-    "media",
-    "mnt",
-    "opt",
-    "proc",
-    "root",
-    "run",
+_SYSTEM = frozenset(
+    f"/{name}".rstrip("/")
+    for name in (
+        *("", "bin", "boot", "dev", "efi", "etc", "home", "lib", "lib32", "lib64", "media", "mnt", "opt", "proc"),
+        *("root", "run", "sbin", "srv", "sys", "tmp", "usr", "var", "var/cache", "var/lib", "var/log", "var/run"),
+        *("var/spool", "var/tmp"),
+    )
 )
-_TOP += ("sbin", "srv", "sys", "tmp", "usr", "var")
-_VAR = ("cache", "lib", "log", "run", "spool", "tmp")
-_SYSTEM = frozenset(("", *(f"/{name}" for name in _TOP), *(f"/var/{name}" for name in _VAR)))
 _NEVER_BELOW = ("/bin", "/boot", "/dev", "/efi", "/etc", "/lib", "/lib64", "/proc", "/sbin", "/sys", "/usr")
 
 
@@ -44,7 +33,7 @@ def disagreements(tree: Tree, root: Path) -> list[Problem]:
     nodes = value_at(tree, "nodes")
     if isinstance(nodes, dict) and nodes:
         problems += _names(tree, nodes)
-        problems += _addresses(nodes)
+        problems += _addresses(tree, nodes)
         problems += _compilers(tree, nodes)
     return problems
 
@@ -144,8 +133,9 @@ def _no_node(line: int, where: str, name: str, nodes: dict[str, Tree]) -> Proble
     )
 
 
-def _addresses(nodes: dict[str, Tree]) -> Iterator[Problem]:
-    taken: dict[tuple[str, int], str] = {}
+def _addresses(tree: Tree, nodes: dict[str, Tree]) -> Iterator[Problem]:
+    taken: dict[tuple[str, str], str] = {}
+    default = value_at(tree, "defaults", "port") or Node.port
     for name, node in nodes.items():
         line, address = _of(node, "address")
         if not isinstance(address, str):
@@ -155,8 +145,7 @@ def _addresses(nodes: dict[str, Tree]) -> Iterator[Problem]:
         if wrong:
             yield Problem(line, where, f"{word(address)} {wrong}")
             continue
-        port = _of(node, "port")[1]
-        key = _canonical(address), port if isinstance(port, int) else 0
+        key = _canonical(address), str(_of(node, "port", default)[1])
         if key in taken:
             yield Problem(line, where, f"{word(address)} is already the address of {word(taken[key])}")
         taken.setdefault(key, name)

@@ -85,8 +85,8 @@ def place(where: str, key: str) -> str:
 
 def _check(line: int, value: Any, rule: Mapping[str, Any], where: str, problems: list[Problem]) -> None:
     rule = _resolved(rule)
-    if not _fits(rule, value):
-        better = suggest.repaired(value, rule, functools.partial(_fits, rule))
+    if not fits(rule, value):
+        better = suggest.repaired(value, rule, functools.partial(fits, rule))
         tail = f", did you mean {better}?" if better else ""
         what = "is empty" if value is None else None
         problems.append(
@@ -111,24 +111,27 @@ def _check_mapping(
     if len(value) < rule.get("minProperties", 0):
         problems.append(Problem(line, where, "is empty", f"write at least one entry; {DOCUMENT} has examples"))
     missing = [key for key in rule.get("required", ()) if key not in value]
-    for key in missing:
-        wanted = _wanted(_resolved(known[key]))
-        problems.append(
-            Problem(line, place(where, key), f"is missing: {wanted}", f"add the key {key} ({DOCUMENT} has examples)")
-        )
     for key, (key_line, entry) in value.items():
         here = place(where, key)
         if key in known:
             _check(key_line, entry, known[key], here, problems)
         elif others is False:
-            problems.append(Problem(key_line, here, f"unknown key{_meant(key, known, missing, where)}"))
+            near = suggest.closest(key, missing) or suggest.closest(key, list(known))
+            problems.append(Problem(key_line, here, f"unknown key{_meant(key, near, known, where)}"))
+            if near in missing:
+                missing.remove(near)
         else:
             names = rule.get("propertyNames", {})
-            if not _fits({"type": "string", **names}, key):
-                better = suggest.repaired(key, names, functools.partial(_fits, names))
+            if not fits({"type": "string", **names}, key):
+                better = suggest.repaired(key, names, functools.partial(fits, names))
                 tail = f", did you mean {better}?" if better else ""
                 problems.append(Problem(key_line, here, f"{_wanted(names, True)}{tail}"))
             _check(key_line, entry, others, here, problems)
+    for key in missing:
+        wanted = _wanted(_resolved(known[key]))
+        problems.append(
+            Problem(line, place(where, key), f"is missing: {wanted}", f"add the key {key} ({DOCUMENT} has examples)")
+        )
 
 
 def _check_list(line: int, value: list[Tree], rule: Mapping[str, Any], where: str, problems: list[Problem]) -> None:
@@ -164,7 +167,7 @@ _WORDS = {
 }
 
 
-def _fits(rule: Mapping[str, Any], value: Any) -> bool:
+def fits(rule: Mapping[str, Any], value: Any) -> bool:
     """Whether the value itself, without what lies below it, is as the rule wants it."""
     if "const" in rule:
         return bool(value == rule["const"]) and type(value) is type(rule["const"])
@@ -217,9 +220,8 @@ def _resolved(rule: Mapping[str, Any]) -> Mapping[str, Any]:
     return rule
 
 
-def _meant(key: str, known: Mapping[str, Any], missing: list[str], where: str) -> str:
+def _meant(key: str, near: str | None, known: Mapping[str, Any], where: str) -> str:
     """What an unknown key may have been meant to be: a near name here, or the same name at its own place."""
-    near = suggest.closest(key, missing) or suggest.closest(key, list(known))
     if near:
         return f", did you mean {near}?"
     homes = [home for home, name in keys() if name == key and home != where]

@@ -73,14 +73,19 @@ def repaired(value: Any, rule: Mapping[str, Any], fits: Callable[[Any], bool]) -
     '3G'
     """
     for candidate in _candidates(value, rule):
-        if candidate != value and fits(candidate):
+        if candidate != value and _simple(candidate) and fits(candidate):
             return _written(candidate)
-    if rule.get("type") == "array" and isinstance(value, str | int):
+    if rule.get("type") == "array" and isinstance(value, str | int) and _simple(value):
         return f"[{_written(value)}]"
     required = rule.get("required", ())
-    if rule.get("type") == "object" and isinstance(value, str) and len(required) == 1:
+    if rule.get("type") == "object" and isinstance(value, str) and len(required) == 1 and _simple(value):
         return f"{{{required[0]}: {_written(value)}}}"
     return None
+
+
+def _simple(value: Any) -> bool:
+    """Whether a value needs no quotes in YAML (but for what _written() quotes) and cannot disturb a terminal."""
+    return re.fullmatch(r"\w[\w./:@%+~-]*|[/.~][\w./@%+~-]+", str(value), re.ASCII) is not None
 
 
 def _candidates(value: Any, rule: Mapping[str, Any]) -> Iterator[Any]:
@@ -103,17 +108,21 @@ def _texts(text: str, rule: Mapping[str, Any]) -> Iterator[Any]:
         yield int(text)
     yield text
     yield low
-    dashed = re.sub(r"[\s_:@/]+", "-", low).strip("-.")
-    yield dashed
-    yield re.sub(r"[bB](its|ytes)?$", "", text).replace(" ", "")  # 3GB -> 3G
-    yield re.sub(r"(econds?|ecs|inutes?|ours?|r|rs|ins|utes)$", "", low).replace(" ", "")  # 10 minutes -> 10m
-    yield text.removeprefix("CONFIG_").partition("=")[0]  # CONFIG_VXLAN=y -> VXLAN
-    yield text.rpartition("@")[2].partition("/")[0]  # root@10.0.0.1 -> 10.0.0.1
+    if text[:1].isdigit():
+        short = low.replace(" ", "")
+        yield re.sub(r"b(its|ytes)?$", "", short).upper()  # 3 GB -> 3G
+        yield re.sub(r"(econds?|ecs|inutes?|ours?|rs?|ins|utes)$", "", short)  # 10 minutes -> 10m
+        yield text.partition("/")[0]  # 10.0.0.1/24 -> 10.0.0.1
+        yield text.replace(" ", "").removeprefix("0x")  # a fingerprint in groups of four
+    if text.endswith(".ko"):
+        yield text.removesuffix(".ko").rpartition("/")[2]
+    if "@" in text:
+        yield text.rpartition("@")[2]  # root@10.0.0.1 -> 10.0.0.1
     yield text.partition("://")[2].partition("/")[0]
-    yield text.replace(" ", "").removeprefix("0x")  # a fingerprint in groups of four
+    yield text.removeprefix("CONFIG_").partition("=")[0]  # CONFIG_VXLAN=y -> VXLAN
     yield text.rstrip("/")
-    yield text.removesuffix(".ko").rpartition("/")[2]
     yield text.strip("/").replace("../", "").removeprefix("~/")
+    yield re.sub(r"[\s_:@/]+", "-", low).strip("-.")
     yield re.sub(r"[^A-Za-z0-9_/.+-]+", "_", text)
 
 
@@ -121,6 +130,6 @@ def _written(value: Any) -> str:
     """A value as YAML has it."""
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, str) and re.fullmatch(r"[0-9.]+", value):
+    if isinstance(value, str) and re.fullmatch(r"[0-9]*\.?[0-9]+", value):
         return f'"{value}"'
     return value if isinstance(value, str) else str(value)

@@ -1,7 +1,7 @@
 """cluster.yaml from the disk: read, parsed, validated, and the files that it names looked for.
 
-`cache` is a file of ours (build/cluster.json) with the parsed tree of the last good load, so that an unchanged file
-needs no `import yaml`, 14 ms of a no-op run. Its first line is a hash over the bytes of cluster.yaml and all that
+`cache` is a file of ours (build/cache/cluster.json) with the parsed tree of the last good load, so that an unchanged
+file needs no `import yaml`, 14 ms of a no-op run. Its first line is a hash over the bytes of cluster.yaml and all that
 follows: a cache of another file, half written or edited does not match and is not used. The tree is validated on each
 load all the same: a newer program may refuse what an older one took.
 """

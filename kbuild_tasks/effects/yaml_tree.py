@@ -103,28 +103,29 @@ class _Builder:
             line = event.start_mark.line + 1
             if kind is scalar:
                 if event.tag is not None:
-                    raise self.refused(line, f"a tag ({word(event.tag)}) is not read here", "remove the tag")
+                    raise self.refused(key, line, f"a tag ({word(event.tag)}) is not read here", "remove the tag")
                 if key is None and type(into) is dict:
                     key, key_line = event.value, line
                     continue
                 value: Any = _plain(event.value) if event.implicit[0] else event.value
             elif kind is mapping or kind is sequence:
                 if event.tag is not None:
-                    raise self.refused(line, f"a tag ({word(event.tag)}) is not read here", "remove the tag")
+                    raise self.refused(key, line, f"a tag ({word(event.tag)}) is not read here", "remove the tag")
                 if key is None and type(into) is dict:
-                    raise self.refused(line, "a key must be plain text", None)
+                    raise self.refused(None, line, "a key must be plain text", None)
                 if len(stack) >= MAX_DEPTH:
-                    raise self.refused(line, f"more than {MAX_DEPTH} levels deep", None)
+                    raise self.refused(key, line, f"more than {MAX_DEPTH} levels deep", None)
                 value = {} if kind is mapping else []
             elif kind is alias:
                 raise self.refused(
+                    key,
                     line,
                     f"an alias (*{word(event.anchor)}) is not read here",
                     "write the value out; what many nodes share goes under defaults",
                 )
             else:  # the end of a collection
                 into = stack.pop()
-                key = path.pop()
+                path.pop()
                 key = None
                 if into is root:
                     return root[0]
@@ -150,8 +151,8 @@ class _Builder:
             Problem(line, self.where(key), f"is given twice, first in line {first}", "remove one of the two")
         )
 
-    def refused(self, line: int, what: str, hint: str | None) -> _Fatal:
-        return _Fatal(Problem(line, self.where(None), what, hint))
+    def refused(self, key: str | None, line: int, what: str, hint: str | None) -> _Fatal:
+        return _Fatal(Problem(line, self.where(key), what, hint))
 
     def where(self, key: str | None) -> str:
         here = ""
