@@ -1,0 +1,120 @@
+"""The compiler on the coordinator: the front that stands before it in PATH, and its identity for fingerprints.
+
+The front (front.sh) is a masquerade directory: a command line that says `gcc` finds it first. The kernel's Makefile
+ignores an exported CC, and CC on the command line would change every recorded command; a directory in PATH changes
+nothing that kbuild compares. It is left in place when no worker takes part, so that objects are the same bytes.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from kbuild_tasks.core.errors import KbuildError
+from kbuild_tasks.effects.files import read_json, write_atomic, write_json
+
+# gcc, gcc-12, cc, aarch64-linux-gnu-gcc-12; not gcc-ar, gcc-nm, gcc-ranlib. clang is left alone: -fdirectives-only is
+# gcc's, and distcc's protocol cannot carry what clang has in its place (docs/distcc.md).
+_COMPILER = re.compile(r"cc|(?:[A-Za-z0-9_.]+-)*gcc(?:-[0-9][0-9.]*)?")
+_NO_COMPILER = frozenset({"c89-gcc", "c99-gcc"})  # wrappers that run gcc themselves
+_SEARCHED = ("cc1", "as", "ld")
+
+
+def make_front(directory: Path, search: str) -> Path:
+    """Fill `directory` with a front for each C compiler in the directories of `search` (a PATH); returns it.
+
+    Files that are right already keep their times. Raises KbuildError where PATH cannot hold the directory.
+    """
+    if ":" in str(directory):
+        raise KbuildError(
+            f"{directory}: a directory in PATH cannot have a colon in its name", "choose another build.workdir.path"
+        )
+    script = (Path(__file__).parent / "front.sh").read_text()
+    names = compilers(search, directory)
+    if not names:
+        raise KbuildError(f"no C compiler in {search}", "script/setup installs what is needed")
+    directory.mkdir(parents=True, exist_ok=True)
+    for entry in list(directory.iterdir()):
+        if entry.name not in names:
+            entry.unlink()
+    for name in names:
+        front = directory / name
+        if not front.is_file() or front.read_text() != script or not os.access(front, os.X_OK):
+            write_atomic(front, script, 0o755)
+    return directory
+
+
+def compilers(search: str, without: Path | None = None) -> list[str]:
+    """Names of C compilers in the directories of a PATH, sorted; `without` is a directory that does not count."""
+    found: set[str] = set()
+    for directory in search.split(":"):
+        if directory and (without is None or Path(directory) != without) and os.path.isdir(directory):
+            found.update(name for name in os.listdir(directory) if _COMPILER.fullmatch(name))
+    return sorted(found - _NO_COMPILER)
+
+
+def identity(cache: Path, name: str = "gcc") -> dict[str, str]:
+    """What decides the bytes that a compiler makes: {"version", "machine", "binutils", "text"}.
+
+    version, machine  gcc -dumpfullversion, -dumpmachine
+    binutils          first line of `as --version`, which ld shares
+    text              first line of `gcc --version`: it has the distribution's revision, and kbuild compares it
+    Starts no process while gcc, cc1, as and ld are the files that they were (path, size, mtime), by the record in
+    `cache`. Raises KbuildError where there is no compiler.
+    """
+    path = shutil.which(name, path=_path_without_fronts())
+    if path is None:
+        raise KbuildError(f"{name} is not installed on this machine", "script/setup installs what is needed")
+    known = read_json(cache)
+    if isinstance(known, dict) and _unchanged(known, path):
+        return {str(key): str(value) for key, value in known["identity"].items()}
+    from kbuild_tasks.effects import shell
+
+    env = {**os.environ, "LC_ALL": "C", "PATH": _path_without_fronts()}
+
+    def ask(*argv: str) -> str:
+        return shell.run(argv, env=env, timeout=30).out
+
+    programs = {name: path}
+    for program in _SEARCHED:
+        answer = ask(path, f"-print-prog-name={program}").strip()
+        programs[program] = (shutil.which(answer, path=env["PATH"]) or answer) if answer else program
+    version, machine = (ask(path, "-dumpfullversion", "-dumpmachine").split() + ["", ""])[:2]
+    told = {
+        "version": version,
+        "machine": machine,
+        "binutils": ask(programs["as"], "--version").partition("\n")[0].strip(),
+        "text": ask(path, "--version").partition("\n")[0].strip(),
+    }
+    files = {program: [where, _stamp(where)] for program, where in programs.items()}
+    write_json(cache, {"identity": told, "compiler": path, "files": files})
+    return told
+
+
+def _unchanged(known: Mapping[str, object], path: str) -> bool:
+    files = known.get("files")
+    return (
+        known.get("compiler") == path
+        and isinstance(files, dict)
+        and bool(known.get("identity"))
+        and all(stamp is not None and _stamp(where) == stamp for where, stamp in files.values())
+    )
+
+
+def _stamp(path: str) -> list[object] | None:
+    """[real path, size, mtime in ns]; None where there is no such file."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return [os.path.realpath(path), status.st_size, status.st_mtime_ns]
+
+
+def _path_without_fronts() -> str:
+    """Where compilers are looked for: what makepkg's environment has, so that both mean the same one."""
+    from kbuild_tasks.effects.makepkg import SYSTEM_PATH
+
+    return SYSTEM_PATH

@@ -1,0 +1,88 @@
+#!/bin/sh
+# Compiler front of kbuild-tasks: stands first in PATH under the compiler's own name, so that the command lines which
+# kbuild records are those of a local build whatever the state of the cluster. It hands -c compiles of kernel C to
+# distcc and everything else (host programs, assembly, links, probes, preprocessing) to the real compiler of the same
+# name further down in PATH. Written for dash and bash; costs about a millisecond a call. See docs/distcc.md.
+#
+# KBUILD_TASKS_RECORD  file that gets one line for each object of kernel C: WHAT <tab> WHY <tab> OBJECT, where WHAT is
+#                      far   given to distcc
+#                      here  compiled here, WHY: "alone" (no workers) or what makes it a local job by design
+#                      lost  distcc ended with the status WHY, it is tried again
+#                      Without this variable the front is only a detour to the real compiler.
+# DISTCC_HOSTS         empty: no worker takes part, distcc is not used
+
+name=${0##*/} front=${0%/*}
+case $PATH in
+"$front":*) PATH=${PATH#"$front":} ;;
+*)
+	rest=$PATH: PATH=
+	while [ -n "$rest" ]; do
+		[ "${rest%%:*}" = "$front" ] || PATH=$PATH${PATH:+:}${rest%%:*}
+		rest=${rest#*:}
+	done
+	;;
+esac
+[ -n "$KBUILD_TASKS_RECORD" ] || exec "$name" "$@"
+
+compile='' kernel='' source='' object='' why='' value=''
+for arg do
+	if [ -n "$value" ]; then
+		[ "$value" = object ] && object=$arg
+		value=
+		continue
+	fi
+	case $arg in
+	-Wunused-macros) why=macros ;; # gcc refuses it together with -fdirectives-only
+	-W[!aplu]* | -I* | -f[!pdctas]* | -m[!at]* | -std=*) ;; # most of them: nothing to look at
+	-c) compile=1 ;;
+	-o) value=object ;;
+	-D__KERNEL__) kernel=1 ;;
+	-include | -imacros | -isystem | -idirafter | -iquote | -MF | -MT | -MQ | -D | -U | -I | -T) value=skip ;;
+	-E | -S | -M | -MM | -x* | - | @* | /dev/null) exec "$name" "$@" ;;
+	# What distcc would refuse to send, or would send and get wrong (docs/distcc.md has the list with reasons).
+	-fplugin*) why=plugin ;;
+	-march=native | -mtune=native) why=native ;;
+	-gsplit-dwarf* | -dumpdir | -dumpbase*) why=split-dwarf ;;
+	-fprofile-* | -ftest-coverage | --coverage | -fauto-profile*) why=profile ;;
+	-save-temps* | -fdump-* | -ftime-trace* | -fcallgraph-info* | -fstack-usage | -dr* | -aux-info) why=side-file ;;
+	-Wa,*.s | -Wa,-a* | -Wa,--MD*) why=assembler-file ;;
+	-g3 | -ggdb3) why=macros ;; # macros in the debug information tell how they came in
+	-specs=* | --specs=* | -B*) why=specs ;;
+	*.c)
+		[ -z "$source" ] || exec "$name" "$@"
+		source=$arg
+		;;
+	*.S | *.s | *.o | *.a) exec "$name" "$@" ;;
+	esac
+done
+case $compile$kernel:$source:$object in
+11:?*:?*) ;;
+*) exec "$name" "$@" ;;
+esac
+case $source in
+conftest.* | */conftest.* | */tmp.conftest.*) exec "$name" "$@" ;;
+*kernel/configs.c | *kernel/kheaders.c) [ -n "$why" ] || why=incbin ;; # the assembler reads a file beside it
+*[!A-Za-z0-9_./+,=@%~:-]*) why=name ;; # would need quotes of C in __BASE_FILE__
+esac
+# Every object gets these, wherever it is compiled, or the place would show in its debug information.
+# -fdirectives-only: the preprocessing that stays on the coordinator costs a third, and a remote compiler sees macros
+# unexpanded as a local one does (no -Werror of its own). A worker's file has another name, so __BASE_FILE__ is told.
+case $why in
+macros | name) ;;
+*) set -- "$@" -fdirectives-only -Wno-builtin-macro-redefined "-D__BASE_FILE__=\"$source\"" ;;
+esac
+
+if [ -n "$why" ] || [ -z "$DISTCC_HOSTS" ]; then
+	printf 'here\t%s\t%s\n' "${why:-alone}" "$object" >>"$KBUILD_TASKS_RECORD"
+	exec "$name" "$@"
+fi
+printf 'far\t\t%s\n' "$object" >>"$KBUILD_TASKS_RECORD"
+for try in 1 2 3; do
+	distcc "$name" "$@"
+	status=$?
+	# gcc ends with 0, 1 or 4; from 100 on it is distcc's own failure (distcc(1), EXIT CODES), or a signal: a client that
+	# hangs on a dead worker is ended from outside and tried again, by then without that worker.
+	[ $status -ge 100 ] || exit $status
+	printf 'lost\t%s\t%s\n' "$status" "$object" >>"$KBUILD_TASKS_RECORD"
+done
+exec "$name" "$@"
