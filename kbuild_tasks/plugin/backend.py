@@ -12,7 +12,8 @@ from typing import Any
 
 from doit.dependency import FileChangedChecker, JsonDB
 
-from kbuild_tasks.effects.files import sha256_file, write_atomic
+from kbuild_tasks.effects.files import write_atomic
+from kbuild_tasks.effects.receipts import digest
 
 
 class AtomicJson(JsonDB):
@@ -53,10 +54,11 @@ class AtomicJson(JsonDB):
 
 
 class ContentChecker(FileChangedChecker):
-    """A file changed if its content did. doit's own checker takes an equal mtime for equal content."""
+    """A file changed if its content did, a receipt if its results did. doit's own checker takes an equal mtime for
+    equal content."""
 
     def check_modified(self, file_path: str, file_stat: os.stat_result, state: Any) -> bool:
-        return bool(sha256_file(Path(file_path)) != state)
+        return digest(Path(file_path)) != state
 
     def get_state(self, dep: str, current_state: Any) -> str | None:
-        return sha256_file(Path(dep))
+        return digest(Path(dep))

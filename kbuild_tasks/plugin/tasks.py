@@ -9,6 +9,7 @@ when a stage that needs it will run, so a run with nothing to do opens no connec
 from __future__ import annotations
 
 import importlib
+import os
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -155,10 +156,10 @@ class Pipeline:
             inputs = self.declared(task)
         except KbuildError:
             inputs = Inputs()  # told when the task runs: a broken PKGBUILD must not stop `doit release`
-        return {
-            "file_dep": [str(paths.root / name) for name in inputs.files]
-            + [str(paths.receipt(stage)) for stage in inputs.receipts],
-            "targets": [str(paths.receipt(task))],
+        deps = [paths.root / name for name in inputs.files] + [paths.receipt(stage) for stage in inputs.receipts]
+        return {  # relative to where doit runs: shorter to read, and a project that was moved stays fresh
+            "file_dep": [os.path.relpath(path) for path in deps],
+            "targets": [os.path.relpath(paths.receipt(task))],
             "uptodate": [partial(self._is_fresh, task)],
         }
 

@@ -30,6 +30,13 @@ nodes:
   n2: {address: 10.77.0.12}
 """
 
+RUN_DOIT = """\
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from doit.__main__ import main
+sys.exit(main())
+"""
+
 DODO = """\
 import sys
 sys.path.insert(0, %r)
@@ -65,7 +72,8 @@ class Workbench:
 
     def start(self, *args: str, **env: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-m", "doit", *args],
+            # a shell that starts the tests in the background makes them ignore SIGINT; a terminal's doit does not
+            [sys.executable, "-c", RUN_DOIT, *args],
             cwd=self.root,
             env={**os.environ, **env},
             text=True,
@@ -94,9 +102,7 @@ class Workbench:
         path.write_text(text.replace(old, new))
 
 
-@pytest.fixture
-def bench(tmp_path: Path) -> Workbench:
-    root = tmp_path / "my project"
+def project(root: Path) -> Workbench:
     for name in ("kernel", "patches"):
         (root / name).mkdir(parents=True)
     (root / "cluster.yaml").write_text(CLUSTER)
@@ -109,8 +115,20 @@ def bench(tmp_path: Path) -> Workbench:
 
 
 @pytest.fixture
-def copy_of(tmp_path: Path):
-    def make(bench: Workbench) -> Workbench:
-        return Workbench(Path(shutil.copytree(bench.root, tmp_path / "copy", symlinks=True)))
+def bench(tmp_path: Path) -> Workbench:
+    """A project in which nothing was done yet."""
+    return project(tmp_path / "my project")
 
-    return make
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
+    first = project(tmp_path_factory.mktemp("finished") / "project")
+    first.doit()
+    first.trace()
+    return first
+
+
+@pytest.fixture
+def built(finished: Workbench, tmp_path: Path) -> Workbench:
+    """A project in which all was done, copied with what a run leaves: it is fresh wherever it lies."""
+    return Workbench(Path(shutil.copytree(finished.root, tmp_path / "my project", symlinks=True)))

@@ -74,7 +74,8 @@ def _run(context) -> Outcome:
         for line in path.read_text().splitlines(keepends=True)
         if not line.startswith("#") and (verb in ("patch", "compile", "package") or path.name != "a.patch")
     )
-    return Outcome(f"{verb} did it", {"result": hashlib.sha256(text.encode()).hexdigest()}, warnings=("mind this",))
+    results = {"result": hashlib.sha256(text.encode()).hexdigest(), "pkgbase": "linux", "srctree": "linux-6.1"}
+    return Outcome(f"{verb} did it", results, warnings=("mind this",))
 
 
 def _release(context, node, *, tree) -> str:

@@ -30,88 +30,72 @@ def test_first_run_does_all_in_order_and_leaves_build_mode(bench) -> None:
     assert "warning: mind this" in out
 
 
-def test_second_run_does_nothing(bench) -> None:
-    bench.doit()
-    bench.trace()
-    out = bench.doit()
-    assert bench.trace() == []
+def test_second_run_does_nothing(built) -> None:
+    out = built.doit()
+    assert built.trace() == []
     assert out.splitlines() == [
         "  fresh  sync         2 nodes",
         *(f"  fresh  {stage}" for stage in BUILD),
     ]
-    assert set(states(bench).values()) == {"fresh"}
+    assert set(states(built).values()) == {"fresh"}
 
 
-def test_touching_everything_leaves_all_fresh(bench) -> None:
-    bench.doit()
-    bench.trace()
-    for path in bench.root.rglob("*"):
+def test_touching_everything_leaves_all_fresh(built) -> None:
+    for path in built.root.rglob("*"):
         os.utime(path)
-    bench.doit()
-    assert bench.trace() == []
+    built.doit()
+    assert built.trace() == []
 
 
-def test_a_patch_edit_runs_what_follows_it_and_says_which_line(bench) -> None:
-    bench.doit()
-    bench.trace()
-    bench.edit("patches/a.patch", "+2", "+3")
-    plan = bench.doit("plan")
-    assert bench.trace() == [], "plan changes nothing"
+def test_a_patch_edit_runs_what_follows_it_and_says_which_line(built) -> None:
+    built.edit("patches/a.patch", "+2", "+3")
+    plan = built.doit("plan")
+    assert built.trace() == [], "plan changes nothing"
     assert "run    patch        a.patch changed (line 6)" in plan
     assert "maybe  configure    if the result of patch changes" in plan
     assert "extract" not in [line.split()[1] for line in plan.splitlines() if not line.startswith("  fresh")]
-    bench.doit()
-    assert stages(bench.trace()) == ["patch", "configure", "compile", "package"]
+    built.doit()
+    assert stages(built.trace()) == ["patch", "configure", "compile", "package"]
 
 
-def test_equal_mtime_and_size_but_other_content_is_noticed(bench) -> None:
-    bench.doit()
-    bench.trace()
-    path = bench.root / "patches/a.patch"
+def test_equal_mtime_and_size_but_other_content_is_noticed(built) -> None:
+    path = built.root / "patches/a.patch"
     before = path.stat()
-    bench.edit("patches/a.patch", "+2", "+3")
+    built.edit("patches/a.patch", "+2", "+3")
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    bench.doit()
-    assert stages(bench.trace())[0] == "patch"
+    built.doit()
+    assert stages(built.trace())[0] == "patch"
 
 
-def test_a_stage_that_ends_in_the_same_result_stops_the_wave(bench) -> None:
-    bench.doit()
-    bench.trace()
-    bench.edit("patches/a.patch", "# one", "# two")
-    bench.doit()
-    assert stages(bench.trace()) == ["patch"]
+def test_a_stage_that_ends_in_the_same_result_stops_the_wave(built) -> None:
+    built.edit("patches/a.patch", "# one", "# two")
+    built.doit()
+    assert stages(built.trace()) == ["patch"]
 
 
-def test_forget_configure_reruns_exactly_configure(bench) -> None:
-    bench.doit()
-    bench.trace()
-    bench.doit("forget", "configure")
-    bench.doit()
-    assert stages(bench.trace()) == ["configure"]
+def test_forget_configure_reruns_exactly_configure(built) -> None:
+    built.doit("forget", "configure")
+    built.doit()
+    assert stages(built.trace()) == ["configure"]
 
 
-def test_without_its_database_doit_trusts_the_receipts(bench) -> None:
-    bench.doit()
-    bench.trace()
-    (bench.root / "build/.doit.json").unlink()
-    bench.doit()
-    assert stages(bench.trace()) == []
-    (bench.root / "build/.doit.json").write_text("{ torn")
-    bench.doit()
-    assert stages(bench.trace()) == []
+def test_without_its_database_doit_trusts_the_receipts(built) -> None:
+    (built.root / "build/.doit.json").unlink()
+    built.doit()
+    assert stages(built.trace()) == []
+    (built.root / "build/.doit.json").write_text("{ torn")
+    built.doit()
+    assert stages(built.trace()) == []
 
 
-def test_a_patch_added_removed_and_renamed(bench) -> None:
-    bench.doit()
-    bench.trace()
-    new = bench.root / "patches/c.patch"
+def test_a_patch_added_removed_and_renamed(built) -> None:
+    new = built.root / "patches/c.patch"
     new.write_text("--- a/z\n+++ b/z\n@@ -1 +1 @@\n-1\n+2\n")
-    assert "c.patch added" in bench.doit("plan")
-    bench.doit()
-    assert "patch" in stages(bench.trace())
+    assert "c.patch added" in built.doit("plan")
+    built.doit()
+    assert "patch" in stages(built.trace())
     new.unlink()
-    assert "c.patch removed" in bench.doit("plan")
+    assert "c.patch removed" in built.doit("plan")
 
 
 def test_kill_9_in_each_stage_then_doit_finishes_and_repeats_nothing(bench) -> None:
@@ -128,15 +112,16 @@ def test_kill_9_in_each_stage_then_doit_finishes_and_repeats_nothing(bench) -> N
 
 
 def test_orphans_of_a_killed_run_are_ended(bench) -> None:
-    run = bench.start(FAKE_SLEEP="compile=987")
+    seconds = f"{600 + os.getpid() / 1e7:.7f}"  # names our orphan among whatever else runs here
+    run = bench.start(FAKE_SLEEP=f"compile={seconds}")
     bench.wait_for("compile")
     time.sleep(0.3)
     run.kill()
     run.wait()
-    orphans = [pid for pid in os.listdir("/proc") if pid.isdigit() and _cmdline(pid) == ["sleep", "987"]]
+    orphans = [pid for pid in os.listdir("/proc") if pid.isdigit() and _cmdline(pid)[1:] == [seconds]]
     assert orphans
     bench.doit()
-    assert not [pid for pid in orphans if _cmdline(pid) == ["sleep", "987"]]
+    assert not [pid for pid in orphans if _cmdline(pid)[1:] == [seconds]]
 
 
 def _cmdline(pid: str) -> list[str]:
@@ -211,13 +196,11 @@ def test_lists_info_and_selection_work_as_doit_users_expect(bench) -> None:
     assert "patches/a.patch" in bench.doit("info", "patch", check=1)
 
 
-def test_clean_removes_what_was_made_and_nothing_else(bench) -> None:
-    bench.doit()
-    bench.trace()
-    bench.doit("clean")
-    assert sorted(p.name for p in (bench.root / "patches").iterdir()) == ["a.patch", "b.patch"]
-    bench.doit()
-    assert stages(bench.trace()) == BUILD
+def test_clean_removes_what_was_made_and_nothing_else(built) -> None:
+    built.doit("clean")
+    assert sorted(p.name for p in (built.root / "patches").iterdir()) == ["a.patch", "b.patch"]
+    built.doit()
+    assert stages(built.trace()) == BUILD
 
 
 def test_plan_json_and_status(bench) -> None:
