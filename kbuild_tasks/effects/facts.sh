@@ -1,0 +1,87 @@
+# What a node says of itself. Sets variables that the scripts after it decide with; `facts` prints them as JSON.
+# Sources: proc(5) meminfo, df(1), gcc -dump*, distccd --version, systemctl show.
+# Values used: workdir, state, port.
+
+unit=kbuild-distccd.service
+run=/run/kbuild-tasks
+
+cores=$(nproc)
+arch=$(uname -m)
+memory=0 available=0
+while read -r key value rest; do
+	case $key in
+	MemTotal:) memory=$((value * 1024)) ;;
+	MemAvailable:) available=$((value * 1024)) ;;
+	esac
+done </proc/meminfo
+read -r boot_id </proc/sys/kernel/random/boot_id
+read -r kernel </proc/sys/kernel/osrelease
+
+nearest() {  # nearest PATH: the deepest directory of PATH that exists, in $found; $missing: how many below it do not
+	found=$1 missing=0
+	while [ ! -d "$found" ]; do
+		found=${found%/*} missing=$((missing + 1))
+		[ -n "$found" ] || found=/
+	done
+}
+
+disk() {  # disk DIRECTORY: free bytes of its filesystem, type, source, mount point
+	{ read -r _ && read -r free fstype source target; } <<-END
+	$(df -B1 --output=avail,fstype,source,target -- "$1")
+	END
+}
+nearest "$workdir"
+missing_workdir=$missing
+disk "$found"
+
+version='' machine='' binutils='' distccd=''
+if command -v gcc >/dev/null; then
+	{ read -r version; read -r machine; } <<-END
+	$(gcc -dumpfullversion -dumpmachine 2>/dev/null)
+	END
+fi
+if command -v as >/dev/null; then
+	read -r binutils <<-END
+	$(as --version 2>/dev/null)
+	END
+fi
+if command -v distccd >/dev/null; then
+	read -r _ distccd _ <<-END
+	$(distccd --version 2>/dev/null)
+	END
+fi
+masquerade=false
+[ -e /usr/lib/distcc/gcc ] || [ -L /usr/lib/distcc/gcc ] || [ -L /usr/lib/distcc/bin/gcc ] && masquerade=true
+
+systemd=false k3s=absent ours=inactive foreign=''
+if [ -d /run/systemd/system ]; then
+	systemd=true
+	while IFS='=' read -r key value; do
+		case $key in
+		Id) id=$value ;;
+		LoadState) load=$value ;;
+		ActiveState)
+			case $id:$load:$value in
+			"$unit":*:active) ours=active ;;
+			k3s-agent.service:loaded:*) k3s=$value ;;
+			distcc*.service:loaded:active) foreign="$foreign${foreign:+ }$id" ;;
+			esac ;;
+		esac
+	done <<-END
+	$(systemctl show -p Id -p LoadState -p ActiveState -- $unit k3s-agent.service distcc.service distccd.service)
+	END
+fi
+current=$(readlink "$state/sync/current") || current=''
+
+facts() {
+	printf '{"cores": %d, "memory": %d, "available": %d, "disk_free": %d, ' \
+		"$cores" "$memory" "$available" "$free"
+	printf '"fstype": %s, "source": %s, "mountpoint": %s, ' \
+		"$(string "$fstype")" "$(string "$source")" "$(string "$target")"
+	printf '"compiler": {"version": %s, "machine": %s, "binutils": %s}, "distccd": %s, "masquerade": %s, ' \
+		"$(string "$version")" "$(string "$machine")" "$(string "$binutils")" "$(string "$distccd")" "$masquerade"
+	printf '"arch": %s, "kernel": %s, "boot_id": %s, "user": %s, "systemd": %s, ' \
+		"$(string "$arch")" "$(string "$kernel")" "$(string "$boot_id")" "$(string "${SUDO_USER:-root}")" "$systemd"
+	printf '"k3s": %s, "other_distccd": %s, "sync": %s, "time": %s}' \
+		"$(string "$k3s")" "$(string "$foreign")" "$(string "$current")" "$(date +%s.%N)"
+}

@@ -1,0 +1,171 @@
+"""One question to one node: a POSIX sh script, its values and its payload go in on stdin, one JSON object comes back.
+
+Why so (measured): each ssh command costs a round trip and a process, so a stage makes one; of 21 hostile strings
+three survive plumbum's nested quoting and all survive stdin. The command line on the node is the same for every
+question; nothing of a value is in it:
+
+    sudo -n sh -c 'read -r n && eval "$(head -c "$n")"' kbuild "$SSH_CONNECTION"
+
+`read` takes one line byte by byte, head takes exactly n bytes, and what follows is left for the script. (`sh -s` would
+not do: dash reads ahead and swallows the payload.) The answer stands between two lines with a random word, so that a
+banner, a motd or a talkative .bashrc does no harm; the closing line carries the script's status, so that ssh's own
+255 and a lost connection cannot be mistaken for it.
+
+A script refuses with `die "has no space left<TAB>hint"` (common.sh): the node's name is put in front.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import re
+import secrets
+import shlex
+import socket
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any
+
+from kbuild_tasks.core.errors import CommandFailed, KbuildError, NodeRefused, NodeUnreachable
+from kbuild_tasks.core.model import Cluster, Node
+from kbuild_tasks.effects import shell, ssh
+
+BOOT = "read -r n && eval \"$(head -c \"$n\")\""  # fmt: skip
+REMOTE = f"sh -c '{BOOT}' kbuild \"$SSH_CONNECTION\""
+SEARCH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # what distccd gets too: same compiler
+_KEY = re.compile(r"[a-z][a-z0-9_]*")
+
+
+@functools.cache
+def script(*names: str) -> str:
+    """The shipped scripts effects/<name>.sh, one after the other, with common.sh in front."""
+    folder = resources.files("kbuild_tasks.effects")
+    return "".join((folder / f"{name}.sh").read_text("utf-8") for name in ("common", *names))
+
+
+def ask(
+    cluster: Cluster,
+    node: Node,
+    text: str,
+    values: Mapping[str, str | int] | None = None,
+    payload: bytes | None = None,
+    *,
+    timeout: float = 60,
+    sudo: bool = True,
+) -> dict[str, Any]:
+    """Run a script on a node and return the JSON object it printed.
+
+    text     POSIX sh, ASCII; see script()
+    values   shell variables it finds set; any text but NUL
+    payload  bytes that its commands find on stdin
+    timeout  seconds; also the limit for a node that stopped in the middle
+    sudo     run it as root
+    Raises NodeUnreachable (not reached, lost, too slow), NodeRefused (no sudo, or the script's own refusal),
+    CommandFailed (the script failed), KbuildError (this machine is not the node that it should be).
+    """
+    word = secrets.token_hex(8)
+    body = _assemble(text, values or {}, word)
+    data = f"{len(body)}\n".encode() + body + (payload or b"")
+    env = {**os.environ, "LC_ALL": "C"}
+    try:
+        done = shell.run(_argv(cluster, node, sudo), env=env, stdin=data, timeout=timeout, check=False)
+    except CommandFailed as error:
+        if not error.timed_out:
+            raise
+        raise NodeUnreachable(f"{node.name} did not answer within {timeout:g} s", "is it overloaded?") from None
+    found = re.search(rf"@@{word} start\n(.*?)\n@@{word} end (\d+)\n", done.out, re.DOTALL)
+    if found:
+        return _answer(node, found[1], int(found[2]), done.err)
+    if f"@@{word} start" in done.out:
+        raise NodeUnreachable(f"{node.name} was lost in the middle of the work", "is it switched on?",
+                              evidence=done.err.splitlines()[-4:])  # fmt: skip
+    if node.connection != "local" and done.code == 255:
+        raise ssh.unreachable(node, cluster.ssh, done.err)
+    raise _not_started(cluster, node, done)
+
+
+def _argv(cluster: Cluster, node: Node, sudo: bool) -> list[str]:
+    if node.connection == "local":
+        check_local(node)
+        prefix = ["sudo", "-n"] if sudo and os.geteuid() != 0 else []
+        return [*prefix, "sh", "-c", BOOT, "kbuild", ""]
+    command = f"sudo -n {REMOTE}" if sudo and cluster.ssh.user != "root" else REMOTE
+    return ["ssh", "-F", str(ssh.config(cluster)), "-T", "--", node.name, command]
+
+
+def _assemble(text: str, values: Mapping[str, str | int], word: str) -> bytes:
+    """The script as it goes over: the frame of the answer, the values as quoted assignments, the text."""
+    lines = [
+        f'trap \'status=$?; printf "\\n@@{word} end %s\\n" "$status"\' EXIT',
+        f"LC_ALL=C PATH={SEARCH}",
+        "export LC_ALL PATH",
+        "umask 022",
+        "set -u",
+    ]
+    for key, value in values.items():
+        if not _KEY.fullmatch(key) or "\0" in str(value):
+            raise KbuildError(f"{key!r}={value!r} cannot be a shell variable")
+        lines.append(f"{key}={shlex.quote(str(value))}")
+    lines.append(f"printf '\\n@@{word} start\\n'")
+    return "\n".join([*lines, text]).encode("utf-8", "surrogateescape")
+
+
+def _answer(node: Node, answer: str, status: int, stderr: str) -> dict[str, Any]:
+    lines = [line for line in stderr.splitlines() if line.strip()]
+    if status == 0:
+        try:
+            value = json.loads(answer)
+        except ValueError:
+            value = None
+        if isinstance(value, dict):
+            return value
+        raise CommandFailed(f"{node.name} gave an answer that is not JSON", evidence=answer.splitlines()[-5:])
+    refusals = [line.removeprefix("kbuild: ") for line in lines if line.startswith("kbuild: ")]
+    evidence = [line for line in lines if not line.startswith("kbuild: ")][-6:]
+    if refusals:
+        sentence, _, hint = refusals[-1].partition("\t")
+        raise NodeRefused(f"{node.name} {sentence}", hint or None, evidence=evidence)
+    raise CommandFailed(f"{node.name} ended the script with status {status}", evidence=evidence, code=status)
+
+
+def _not_started(cluster: Cluster, node: Node, done: shell.Done) -> KbuildError:
+    """Logged in, but the script did not run: sudo refused, or the account has no usable shell."""
+    lines = [line for line in done.err.splitlines() if line.strip()]
+    user = cluster.ssh.user if node.connection != "local" else _me()
+    if re.search(r"sudo\S*: .*not found", done.err):
+        return NodeRefused(f"{node.name} has no sudo", "install sudo there", evidence=lines[-3:])
+    if re.search(r"\bsudo\b", done.err):
+        return NodeRefused(
+            f"{user} may not sudo on {node.name}",
+            f"on {node.name}, in /etc/sudoers.d/{user} (visudo -f): {user} ALL=(ALL:ALL) NOPASSWD: ALL",
+            evidence=lines[-3:],
+        )
+    return NodeRefused(
+        f"{node.name} let {user} in but ran nothing (status {done.code})",
+        f"give {user} a POSIX shell there: usermod -s /bin/bash {user}",
+        evidence=[*done.out.splitlines()[-3:], *lines[-3:]],
+    )
+
+
+def check_local(node: Node) -> None:
+    """Raises KbuildError unless the node's address is one of this machine: doit was started on the wrong one."""
+    try:
+        family, _, _, _, where = socket.getaddrinfo(node.address, 0, type=socket.SOCK_DGRAM)[0]
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind(where)
+    except OSError as error:
+        raise KbuildError(
+            f"{node.name} is not this machine: {node.address} is not one of its addresses",
+            f"run doit on {node.name} (in the lab: doit lab exec {node.name} -- doit)",
+            evidence=[str(error)],
+        ) from None
+
+
+def _me() -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())

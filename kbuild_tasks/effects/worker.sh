@@ -1,0 +1,190 @@
+# Enters build mode on a worker, if it is fit for it. Values used, numbers first (core/buildmode.py has the reasons):
+#   lend         slots, or "auto": lend_percent of the cores; never more than per_job bytes of memory allow
+#   tmpfs        auto | off;  tmpfs_slot: bytes of tmpfs a slot needs;  tmpfs_share: 1/n of the memory at most
+#   lifetime     seconds after which the node leaves build mode by itself, should nobody release it
+#   want_version want_machine want_binutils: the coordinator's compiler
+#   port, k3s_stop (1: stop the k3s agent), peer_line ("$SSH_CONNECTION"), leave_script (text of leave.sh)
+# Answers {"facts": ..., "refused": WORD or "", "detail": TEXT, "mode": ...}.
+
+slots() {
+	jobs=$lend
+	[ "$jobs" != auto ] || jobs=$(((cores * lend_percent + 50) / 100))
+	fits=$((available / per_job))
+	[ "$jobs" -le "$fits" ] || jobs=$fits
+}
+
+refuse() {  # refuse WORD [DETAIL]: the worker is left out; the sentence is made by core/buildmode.py
+	printf '{"refused": "%s", "detail": %s, "facts": ' "$1" "$(string "${2:-}")"
+	facts
+	printf '}\n'
+	exit 0
+}
+
+fit() {
+	[ "$lend" != 0 ] || refuse lends-nothing
+	[ -n "$version" ] || refuse no-compiler
+	[ "$version $machine $binutils" = "$want_version $want_machine $want_binutils" ] || refuse other-compiler
+	case $distccd in
+	'') refuse no-distccd ;;
+	[0-2].* | 3.[0-3] | 3.[0-3].*) refuse old-distccd ;;
+	esac
+	[ "$masquerade" = true ] || refuse no-masquerade
+	[ "$systemd" = true ] || refuse no-systemd
+	[ "$jobs" -gt 0 ] || refuse no-memory
+}
+
+listening() {  # listening: does anything accept connections on the port? (proc(5): net/tcp, state 0A)
+	hex=$(printf %04X "$port")
+	for table in /proc/net/tcp /proc/net/tcp6; do
+		[ -r $table ] || continue
+		while read -r _ where _ status _; do
+			case $where:$status in
+			*:$hex:0A) return 0 ;;
+			esac
+		done <$table
+	done
+	return 1
+}
+
+unknown_services() {  # distccd that runs under another name than its packages give it: service names, in $foreign
+	for process in /proc/[0-9]*; do
+		read -r name 2>/dev/null <"$process/comm" || continue
+		[ "$name" = distccd ] || continue
+		while read -r line; do
+			line=${line##*/}
+			case " $foreign $unit " in
+			*" $line "*) continue ;;
+			esac
+			case $line in
+			*[!A-Za-z0-9@:._-]*) ;;
+			*.service) foreign="$foreign${foreign:+ }$line" ;;
+			esac
+		done 2>/dev/null <"$process/cgroup"
+	done
+}
+
+account() {  # the user that distccd runs as: $account (a systemd property), $uid, $access (mode of its directory)
+	for user in distccd distcc; do
+		uid=$(id -u "$user" 2>/dev/null) || continue
+		account=User=$user access=0700
+		return
+	done
+	account=DynamicUser=yes uid=65534 access=1777  # its number is not known before it runs
+}
+
+enters() {  # enters DIRECTORY: may distccd's user pass through it?
+	setpriv --reuid "$uid" --regid 65534 --clear-groups -- test -x "$1"
+}
+
+place() {  # where distccd's temporary files go: $mount, $size, $tmp, $disk_why (why not on a tmpfs)
+	mount=no size=0 disk_why='' tmp=$workdir/distccd
+	need=$((jobs * tmpfs_slot))
+	through=$found
+	if ours_mounted "$workdir"; then
+		mount=yes size=$need
+	elif [ "$tmpfs" = off ]; then
+		disk_why=off
+	elif [ "$fstype $target" = "tmpfs $workdir" ]; then
+		size=$need  # a tmpfs of the user's own: used, left mounted
+	elif [ "$need" -gt $((memory / tmpfs_share)) ] || [ "$need" -gt $((available / 2)) ]; then
+		disk_why=memory
+	else
+		mount=yes size=$need
+		[ "$found" != "$workdir" ] || through=${workdir%/*}/  # the tmpfs will lie over it
+	fi
+	if ! enters "$through"; then
+		mount=no size=0 disk_why=access tmp=$state/distccd
+	fi
+}
+
+furnish() {  # the tmpfs, and in it a directory for distccd's user
+	if [ "$mount" = yes ] || [ "$tmp" = "$workdir/distccd" ]; then
+		mkdir -p -- "$workdir" || refuse workdir "$workdir"
+	fi
+	if [ "$mount" = yes ] && ! ours_mounted "$workdir"; then
+		mount -t tmpfs -o "size=$size,mode=0755,nosuid,nodev" kbuild-tasks "$workdir" || {
+			mount=no size=0 disk_why=mount
+		}
+	fi
+	mkdir -p -- "$tmp" && chmod "$access" -- "$tmp" || refuse workdir "$tmp"
+	[ "$access" != 0700 ] || chown "$uid" -- "$tmp"
+}
+
+record() {  # what is going to be done to the node, before it is done
+	restore=''
+	[ "$was_boot" != "$boot_id" ] || restore=$was_restore
+	for service in $foreign; do restore="$restore${restore:+ }$service"; done
+	[ "$k3s_stop:$k3s" != 1:active ] || restore="$restore${restore:+ }k3s-agent.service"
+	made=$missing_workdir
+	[ "$made" -ge "$was_made" ] || made=$was_made
+	set -- "$boot_id" "$restore" "$mount" "$workdir" "$made" "$tmp"
+	[ "$*" = "$was_boot $was_restore $was_mount $was_workdir $was_made $was_tmp" ] || remember "$@"
+}
+
+clear_port() {
+	for service in $foreign; do
+		systemctl stop "$service" || refuse foreign "$service"
+	done
+	[ "$k3s_stop:$k3s" != 1:active ] || systemctl stop k3s-agent.service || refuse k3s
+	if [ "$ours" = active ]; then  # with other settings
+		systemctl stop "$unit" || refuse start
+	fi
+	! listening || refuse port
+}
+
+start() {  # a transient unit: systemd is its parent, knows its user, ends it at its time
+	mkdir -p "$run" /run/systemd/system
+	printf '%s\n' "state=$state tree=1" "$leave_script" leave >$run/leave.sh
+	printf '[Service]\nType=oneshot\nExecStart=/bin/sh %s\n' $run/leave.sh >/run/systemd/system/kbuild-leave.service
+	[ ! -f "$state/distccd.log" ] || mv -- "$state/distccd.log" "$state/distccd.log.1"
+	systemd-run --quiet --collect --unit=$unit --description='distccd of kbuild-tasks' \
+		-p "$account" -p NoNewPrivileges=yes -p "RuntimeMaxSec=$lifetime" -p OnFailure=kbuild-leave.service \
+		-p "StandardOutput=append:$state/distccd.log" -p "StandardError=append:$state/distccd.log" \
+		--setenv="TMPDIR=$tmp" --setenv="PATH=$PATH" -- \
+		distccd --no-detach --daemon --listen "$listen" --allow "$peer" --port "$port" --jobs "$jobs" \
+		--log-stderr --log-level info </dev/null || refuse start
+	for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+		if listening; then
+			printf '%s\n' "$wanted" >$run/distccd
+			return
+		fi
+		sleep 0.05
+	done
+	refuse start "$(tail -n 3 -- "$state/distccd.log" 2>/dev/null)"
+}
+
+running() {  # already so: our distccd runs with these settings, and less than half of its time is over
+	[ "$ours" = active ] && [ -f $run/distccd ] && read -r line <$run/distccd && [ "$line" = "$wanted" ] &&
+		[ -d "$tmp" ] && [ -z "$(find $run/distccd -mmin "+$((lifetime / 120))")" ]
+}
+
+slots
+fit
+set -- $peer_line  # client address, client port, our address, our port (ssh(1) ENVIRONMENT)
+[ $# -ge 3 ] || refuse peer
+listen=$3
+case $1 in
+*:*) peer=$1/128 ;;
+*) peer=$1/32 ;;
+esac
+tree=1
+if recall && [ "$was_workdir" != "$workdir" ]; then
+	leave
+	was_boot='' was_restore='' was_mount='' was_workdir='' was_made=0 was_tmp=''
+	ours=inactive
+fi
+account
+place
+wanted="$listen $peer $port $jobs $account $tmp"
+if [ "$ours" != active ] && [ -z "$foreign" ] && listening; then unknown_services; fi
+record
+if ! running; then
+	clear_port
+	furnish
+	start
+fi
+printf '{"refused": "", "detail": "", "mode": {"jobs": %d, "tmpfs": %d, "port": %d, "listen": "%s", ' \
+	"$jobs" "$size" "$port" "$listen"
+printf '"disk_why": "%s", "stopped": %s}, "facts": ' "$disk_why" "$(string "$restore")"
+facts
+printf '}\n'

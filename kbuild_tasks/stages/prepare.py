@@ -1,0 +1,117 @@
+"""prepare:<node>: one round trip gathers a node's facts and puts it into build mode.
+
+A worker that is down, refuses, or has another compiler is left out with one line that names cause and fix: the build
+goes on without it. Only the coordinator being unfit is an error. Either way build/facts/<node>.json tells:
+{"node", "state": "ready" | "left-out", "reached": bool, "why", "hint", "facts", "mode", "at": epoch}.
+
+facts  "cores", "memory", "available", "disk_free" (bytes), "fstype", "source", "mountpoint" of the workdir,
+       "compiler" {"version", "machine", "binutils"}, "distccd", "arch", "kernel", "boot_id", "user", "systemd",
+       "k3s" (absent | active | ...), "other_distccd", "sync" (set that it has), "clock" {"ahead", "error"}
+mode   "jobs", "tmpfs" (bytes, 0: on disk), "address", "port", "listen", "stopped", "disk_why"
+
+It has no inputs and no receipt: what it brings changes the speed of a build, never its bytes.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from typing import Any
+
+from kbuild_tasks.core import buildmode
+from kbuild_tasks.core.errors import CommandFailed, KbuildError, NodeRefused, NodeUnreachable
+from kbuild_tasks.core.model import DISTCC_PORT, STATE_DIR, Node, Outcome
+from kbuild_tasks.effects import node as remote
+from kbuild_tasks.effects import shell
+from kbuild_tasks.effects.context import Context
+from kbuild_tasks.effects.files import write_json
+
+DEADLINE = 30  # seconds for a node to answer: a slow board starts gcc, as and distccd once each
+_asking = threading.Lock()  # nodes are prepared all at once
+_compiler: dict[str, str] = {}
+PROBE = 3  # seconds for its distccd to accept a connection
+
+
+def run(ctx: Context) -> Outcome:
+    """Raises KbuildError when the coordinator is unfit. A worker's failure is an Outcome that is not final."""
+    assert ctx.node is not None
+    node = ctx.node
+    record: dict[str, Any] = {"node": node.name, "state": "left-out", "reached": False, "why": "", "hint": None}
+    record |= {"facts": {}, "mode": {}, "at": time.time()}
+    try:
+        _enter(ctx, node, record)
+    except (NodeUnreachable, NodeRefused, CommandFailed) as error:
+        record |= {"why": error.message, "hint": error.hint}
+        if node.name == ctx.cluster.build.coordinator:
+            raise
+        fix = f"; {error.hint}" if error.hint else ""
+        return Outcome(f"left out: {error.message}{fix}", run={"left_out": error.message}, final=False)
+    finally:
+        write_json(ctx.paths.facts(node.name), record)
+    warning = buildmode.clock_warning(node.name, record["facts"]["clock"])
+    return Outcome(record["why"], run=record["mode"], warnings=(warning,) if warning else (), final=False)
+
+
+def _enter(ctx: Context, node: Node, record: dict[str, Any]) -> None:
+    """Fills in the record; "why" of a node that is ready is its one line."""
+    build, workdir = ctx.cluster.build, str(ctx.paths.workdir)
+    coordinator = node.name == build.coordinator
+    values: dict[str, str | int] = {"workdir": workdir, "state": STATE_DIR, "port": DISTCC_PORT}
+    ours = compiler()
+    if coordinator:
+        _refuse_root(node)
+        values |= buildmode.coordinator_values(node, build, os.geteuid(), os.getegid())
+        text = remote.script("leave", "facts", "coordinator")
+    else:
+        values |= buildmode.worker_values(node, build, ours)
+        values["leave_script"] = remote.script("leave")
+        text = remote.script("leave", "facts", "worker")
+    sent = time.time()
+    answer = remote.ask(ctx.cluster, node, text, values, timeout=DEADLINE)
+    received = time.time()
+
+    facts = answer["facts"]
+    facts["clock"] = buildmode.clock(sent, float(facts.pop("time")), received)
+    record |= {"reached": True, "facts": facts}
+    word = answer["refused"]
+    if word == "lends-nothing":
+        record |= {"state": "ready", "why": "lends no slot", "mode": {"jobs": 0, "tmpfs": 0}}
+        return
+    if word:
+        raise buildmode.refusal(node, workdir, word, answer["detail"], facts, ours)
+    mode = answer["mode"] | {"address": node.address}
+    if not coordinator:
+        _probe(node)
+    record |= {"state": "ready", "mode": mode, "why": buildmode.ready(mode, coordinator)}
+
+
+def compiler() -> dict[str, str]:
+    """{"version", "machine", "binutils"} of this machine's gcc and as, as facts.sh reads them on a node; asked once."""
+    with _asking:
+        if not _compiler:
+            env = {**os.environ, "PATH": remote.SEARCH, "LC_ALL": "C"}
+            dumped = shell.run(["gcc", "-dumpfullversion", "-dumpmachine"], env=env).out.split()
+            assembler = shell.run(["as", "--version"], env=env).out.splitlines()
+            _compiler.update(version=dumped[0], machine=dumped[1], binutils=assembler[0].strip())
+        return dict(_compiler)
+
+
+def _refuse_root(node: Node) -> None:
+    if os.geteuid() == 0:
+        raise KbuildError(
+            f"{node.name}: doit runs as root, and makepkg refuses root",
+            "run it as builder (in the lab, doit lab exec does)",
+        )
+
+
+def _probe(node: Node) -> None:
+    """A firewall between us and distccd would cost every job 4 s: one connection shows it now."""
+    try:
+        socket.create_connection((node.address, DISTCC_PORT), PROBE).close()
+    except OSError as error:
+        raise NodeRefused(
+            f"{node.name}'s distccd cannot be reached at {node.address} port {DISTCC_PORT}: {error.strerror or error}",
+            f"open TCP port {DISTCC_PORT} there for the coordinator",
+        ) from None

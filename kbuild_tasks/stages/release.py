@@ -1,0 +1,26 @@
+"""release: nodes leave build mode, by what is recorded on each: what was running before runs after.
+
+Called for every node at the end of a run (the coordinator's tree stays then, or nothing would be incremental) and by
+the task `release` (tree=True: the coordinator's tmpfs is unmounted too). Works after a crash, and twice.
+"""
+
+from __future__ import annotations
+
+from kbuild_tasks.core.errors import CommandFailed, NodeRefused, NodeUnreachable
+from kbuild_tasks.core.model import STATE_DIR, Node
+from kbuild_tasks.effects import node as remote
+from kbuild_tasks.effects.context import Context
+
+DEADLINE = 30  # seconds; a k3s agent may take some to start
+
+
+def release_node(ctx: Context, node: Node, tree: bool = False) -> str:
+    """One line of what happened, "" where there was nothing to do. A node that cannot be reached is told, not fatal:
+    it leaves build mode by itself when its time is over, or at its next boot."""
+    keep_tree = node.name == ctx.cluster.build.coordinator and not tree
+    values: dict[str, str | int] = {"state": STATE_DIR, "tree": 0 if keep_tree else 1}
+    try:
+        answer = remote.ask(ctx.cluster, node, remote.script("leave", "release"), values, timeout=DEADLINE)
+    except (NodeUnreachable, NodeRefused, CommandFailed) as error:
+        return f"{node.name}: not released: {error.message}"
+    return f"{node.name}: {answer['did']}" if answer["did"] else ""

@@ -1,0 +1,107 @@
+"""sync:<node>: PKGBUILD, series, config and cluster.yaml on a node, as a verified set or not at all.
+
+/var/lib/kbuild-tasks/sync/<id>/ holds the files under their project paths, `current` points to the last set, and the
+one before it is kept. The id is the sha256 of the listing (core/fileset.py), so a set that is named right is whole.
+Two questions: what have you, and, if that is not the wanted set, here is what you lack; unchanged content is not
+sent again, a run with nothing new asks once. A node whose disk is full keeps the set it had, and that is an error;
+a worker that cannot be reached is left out.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import os
+import tarfile
+import time
+from pathlib import Path
+
+from kbuild_tasks.core import fileset
+from kbuild_tasks.core.errors import KbuildError, NodeUnreachable
+from kbuild_tasks.core.model import STATE_DIR, Inputs, Node, Outcome
+from kbuild_tasks.effects import node as remote
+from kbuild_tasks.effects.context import Context
+from kbuild_tasks.effects.files import read_json
+from kbuild_tasks.effects.project import Project
+
+DEADLINE = 120  # seconds
+LARGEST = 4 << 20  # bytes: a file beside the PKGBUILD that is larger is a source or a package, which nodes do not need
+STILL_DOWN = 60  # seconds for which prepare's "not reached" is believed: not every stage waits for the same dead node
+
+
+def inputs(project: Project, node: Node) -> Inputs:
+    """Every file of the set. Starts nothing."""
+    root = project.cluster.root
+    kernel = project.cluster.kernel
+    files = [project.cluster.source, kernel.pkgbuild]
+    files += [name for name in project.beside_pkgbuild if (root / name).stat().st_size <= LARGEST]
+    files += [name for name in (kernel.config,) if (root / name).is_file()]  # else: the name of a defconfig
+    files += [*kernel.fragments, *project.series]
+    files += [project.series_file] if project.series_file else []
+    return Inputs(tuple(dict.fromkeys(files)), {"node": node.name, "address": node.address})
+
+
+def run(ctx: Context) -> Outcome:
+    """Raises KbuildError: a file is missing, the node has no space or refused."""
+    assert ctx.node is not None
+    node = ctx.node
+    coordinator = node.name == ctx.cluster.build.coordinator
+    if not coordinator and (why := _still_down(ctx, node)):
+        return Outcome(f"left out: {why}", run={"left_out": why}, final=False)
+    contents = _read(ctx, inputs(Project(ctx.cluster), node))
+    wanted = {path: hashlib.sha256(data).hexdigest() for path, data in contents.items()}
+    name = fileset.identity(wanted)
+    try:
+        sent = bring(ctx, node, wanted, contents)
+    except NodeUnreachable as error:
+        if coordinator:
+            raise
+        fix = f"; {error.hint}" if error.hint else ""
+        return Outcome(f"left out: {error.message}{fix}", run={"left_out": error.message}, final=False)
+    count = f"{len(wanted)} file{'' if len(wanted) == 1 else 's'}"
+    message = f"{count}, {sent} sent" if sent is not None else f"{count}, already there"
+    return Outcome(message, results={"set": name, "files": wanted}, run={"sent": sent or 0})
+
+
+def bring(ctx: Context, node: Node, wanted: dict[str, str], contents: dict[str, bytes]) -> int | None:
+    """Make `wanted` the node's current set. Number of files sent; None: it had the set."""
+    name = fileset.identity(wanted)
+    has = remote.ask(ctx.cluster, node, remote.script("sync_list"), {"state": STATE_DIR}, timeout=DEADLINE)
+    raw = base64.b64decode(has["listing"])
+    if has["current"] == name and raw == fileset.listing(wanted):
+        return None
+    change = fileset.difference(wanted, fileset.parse(raw))
+    drop = b"".join(os.fsencode(path) + b"\0" for path in change.drop)
+    values: dict[str, str | int] = {"state": STATE_DIR, "id": name, "base": has["current"], "drop_bytes": len(drop)}
+    payload = drop + _tar({path: contents[path] for path in change.send})
+    remote.ask(ctx.cluster, node, remote.script("sync_put"), values, payload, timeout=DEADLINE)
+    return len(change.send)
+
+
+def _still_down(ctx: Context, node: Node) -> str | None:
+    record = read_json(ctx.paths.facts(node.name))
+    if not isinstance(record, dict) or record.get("reached") or not record.get("why"):
+        return None
+    return str(record["why"]) if time.time() - record.get("at", 0) < STILL_DOWN else None
+
+
+def _read(ctx: Context, declared: Inputs) -> dict[str, bytes]:
+    contents = {}
+    for name in declared.files:
+        try:
+            contents[name] = (ctx.paths.root / name).read_bytes()
+        except OSError as error:
+            raise KbuildError(f"{name} cannot be read: {error.strerror}", "correct cluster.yaml or the file") from None
+    return contents
+
+
+def _tar(contents: dict[str, bytes]) -> bytes:
+    """Equal contents are equal bytes: no owner, no time."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT, errors="surrogateescape") as archive:
+        for path, data in contents.items():
+            member = tarfile.TarInfo(Path(path).as_posix())
+            member.size, member.mode = len(data), 0o644
+            archive.addfile(member, io.BytesIO(data))
+    return out.getvalue()
