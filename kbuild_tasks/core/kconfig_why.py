@@ -189,8 +189,7 @@ class Asker:
             return f'the choice "{choice.prompt}" needs one of its members: ask for another one with =y'
         if not any(d.prompt for d in symbol.definitions):
             return f"has no prompt, its default decides ({symbol.definitions[0].place})"
-        hidden = self._unmet(symbol, 1)
-        if hidden:
+        if hidden := self._unmet(symbol, 1):
             return f"cannot be changed: its prompt needs {_joined(hidden)}"
         return None
 
@@ -237,13 +236,12 @@ class Asker:
         asked = self.merged.winners.get(name)
         if asked and asked.value == "n":
             return f"{asked.where} sets {name} to n"
+        if deeper := self._unmet(symbol, 1):
+            return f"{name} depends on {_joined(deeper)}"
         if not any(d.prompt for d in symbol.definitions):
             who = symbol.selected.get("n", ())
             return f"{name} is only set by {_some(who)}" if who else f"{name} has no prompt"
-        deeper = self._unmet(symbol, 1)
-        if deeper:
-            return f"{name} depends on {_joined(deeper)}"
-        return f"nobody asks for {name}" if not asked else None
+        return None if asked else f"nobody asks for {name}"
 
     def _no_prompt(self, symbol: Symbol) -> str:
         who = symbol.selected.get("n", ())
@@ -265,13 +263,12 @@ class Asker:
         return None
 
     def _value(self, unmet: Unmet, symbol: Symbol) -> str:
-        if symbol.range and unmet.got is not None and not unmet.request.value.startswith('"'):
-            return f"out of range {_range(symbol.range)} ({symbol.definitions[0].place})"
-        hidden = self._unmet(symbol, 1)
-        if hidden:
+        if hidden := self._unmet(symbol, 1):
             return f"depends on {_joined(hidden)}"
         if not any(d.prompt for d in symbol.definitions):
             return f"has no prompt, cannot be asked for ({symbol.definitions[0].place})"
+        if symbol.range and unmet.got is not None:
+            return f"out of range {_range(symbol.range)} ({symbol.definitions[0].place})"
         return f"kconfig decided otherwise; see {symbol.definitions[0].place}"
 
 
