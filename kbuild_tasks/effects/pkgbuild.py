@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Iterable
 from dataclasses import asdict
 from functools import cache as memoised
 from pathlib import Path
@@ -36,8 +37,8 @@ def load_pkgbuild(path: Path, cache: Path, arch: str) -> Pkgbuild:
     cache  JSON file of ours, replaced when bash had to be asked; a damaged one does not count
     Raises ConfigError: "PKGBUILD:12: ..." for a syntax error, and for what core.pkgbuild.check() refuses.
     """
-    key = _key(path, arch)
     known = read_json(cache)
+    key = _key(path, arch, known.get("files", []) if isinstance(known, dict) else [])
     if isinstance(known, dict) and known.get("key") == key:
         try:
             return _restore(known["pkgbuild"], path, arch)
@@ -47,7 +48,11 @@ def load_pkgbuild(path: Path, cache: Path, arch: str) -> Pkgbuild:
     check(pkgbuild)
     kept = {name: value for name, value in asdict(pkgbuild).items() if name in KEPT}
     digests = {part: pkgbuild.digest(part) for part in core.PARTS}
-    write_json(cache, {"key": key, "pkgbuild": {**kept, "digests": digests, "undivided": pkgbuild.undivided}})
+    files = [s.url.removeprefix("file://") for s in pkgbuild.sources if s.protocol == "file"]
+    key = _key(path, arch, files)
+    write_json(
+        cache, {"key": key, "files": files, "pkgbuild": {**kept, "digests": digests, "undivided": pkgbuild.undivided}}
+    )
     return pkgbuild
 
 
@@ -57,7 +62,8 @@ def config_files() -> tuple[Path, ...]:
     return Path("/etc/makepkg.conf"), own if os.access(own, os.R_OK) else Path.home() / ".makepkg.conf"
 
 
-def _key(path: Path, arch: str) -> dict[str, Any]:
+def _key(path: Path, arch: str, files: Iterable[str]) -> dict[str, Any]:
+    """`files` are the file:// sources: a top level that reads one of them is asked again when it was replaced."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -72,9 +78,18 @@ def _key(path: Path, arch: str) -> dict[str, Any]:
         "sha256": sha256_text(data),
         "arch": arch,
         "beside": beside,
+        "files": [_stat(file) for file in files],
         "config": [sha256_file(file) for file in config_files()],
         "code": [sha256_file(Path(core.__file__)), sha256_file(SCRIPT)],
     }
+
+
+def _stat(path: str) -> list[int]:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return []
+    return [status.st_size, status.st_mtime_ns]
 
 
 def _restore(kept: dict[str, Any], path: Path, arch: str) -> Pkgbuild:
@@ -152,13 +167,13 @@ def _unreadable(name: str, answer: tuple[str, ...], told: list[str]) -> KbuildEr
 
 
 @memoised
-def _without_network() -> tuple[str, ...]:
+def _without_network(euid: int) -> tuple[str, ...]:
     """The prefix that starts a program in a network namespace of its own, where this user may make one."""
     from kbuild_tasks.effects import shell
 
     if not shutil.which("unshare"):
         return ()
-    for prefix in (("unshare", "--net"),) if os.geteuid() == 0 else (("unshare", "--map-current-user", "--net"),):
+    for prefix in (("unshare", "--net"),) if euid == 0 else (("unshare", "--map-current-user", "--net"),):
         if shell.run([*prefix, "true"], check=False).code == 0:
             return prefix
     return ()

@@ -51,21 +51,30 @@ def srcdir(paths: Paths, pkgbase: str) -> Path:
     return paths.builddir / pkgbase / "src"
 
 
-def keep(paths: Paths, pkgbase: str, unpacked: Path, srctree: str) -> None:
+def kept(paths: Paths, pkgbase: str, identity: str) -> bool:
+    """Whether what is kept of $srcdir is that of the sources `identity`."""
+    mark = paths.state / "srcdir" / f".{pkgbase}.identity"
+    return mark.is_file() and mark.read_text() == identity
+
+
+def keep(paths: Paths, pkgbase: str, unpacked: Path, srctree: str, identity: str) -> None:
     """Keep what makepkg put into the directory `unpacked` beside the kernel's tree, and bring it to $srcdir."""
-    kept = paths.state / "srcdir" / pkgbase
-    fresh = kept.with_name(f".{pkgbase}.new")
+    mark = paths.state / "srcdir" / f".{pkgbase}.identity"
+    mark.unlink(missing_ok=True)
+    place = paths.state / "srcdir" / pkgbase
+    fresh = place.with_name(f".{pkgbase}.new")
     _remove(fresh)
     fresh.mkdir(parents=True)
-    old = set(os.listdir(kept)) if kept.is_dir() else set()
+    old = set(os.listdir(place)) if place.is_dir() else set()
     for name in os.listdir(unpacked):
         if name != srctree:
             shutil.move(unpacked / name, fresh / name)
     for name in old | set(os.listdir(fresh)):
         _remove(srcdir(paths, pkgbase) / name)
-    _remove(kept)
-    os.rename(fresh, kept)
+    _remove(place)
+    os.rename(fresh, place)
     restore(paths)
+    write_atomic(mark, identity)
 
 
 def restore(paths: Paths) -> None:
