@@ -1,0 +1,128 @@
+"""The words after `doit lab`, as values: pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kbuild_tasks.core.errors import ConfigError
+from kbuild_tasks.lab import names
+
+USAGE = """\
+doit lab up [--nodes N] [--cpus SHARE...]   a cluster on this machine: kubenode1 (coordinator), kubenode2 ...
+doit lab down [--wipe]                      end it; with --wipe the nodes' disks go too
+doit lab status [--json]                    the nodes and what is wrong with them on purpose
+doit lab exec NODE [--user U] [--] CMD...   run a command there: in the project as builder on kubenode1,
+                                            at home as ansible elsewhere
+doit lab shell NODE [--user U]              a login shell there
+doit lab stop NODE                          power cut           doit lab start NODE   power back
+doit lab freeze NODE                        stands still        doit lab thaw NODE    goes on
+doit lab cut NODE                           cable pulled        doit lab join NODE    plugged in again
+doit lab cpu NODE SHARE                     0.5 or 50% of a core, 2 cores, max
+doit lab base                               build the nodes' base image, if it is not there
+"""
+HINT = "doit lab --help"
+ON_A_NODE = frozenset({"stop", "start", "freeze", "thaw", "cut", "join"})
+
+
+@dataclass(frozen=True)
+class Request:
+    """verb "help" is the answer to no words at all."""
+
+    verb: str
+    node: str = ""
+    nodes: int | None = None
+    shares: tuple[str, ...] = ()
+    user: str | None = None
+    argv: tuple[str, ...] = ()
+    wipe: bool = False
+    json: bool = False
+
+
+def parse(words: Sequence[str]) -> Request:
+    """Raises ConfigError, whose hint is what to type instead."""
+    if not words or words[0] in ("help", "-h", "--help"):
+        return Request("help")
+    verb, rest = words[0], list(words[1:])
+    if rest[:1] in (["-h"], ["--help"]):
+        return Request("help")
+    if verb == "up":
+        return _up(rest)
+    if verb in ("exec", "shell"):
+        return _session(verb, rest)
+    if verb == "down":
+        return Request(verb, wipe=_flag(verb, rest, "--wipe"))
+    if verb == "status":
+        return Request(verb, json=_flag(verb, rest, "--json"))
+    if verb == "base":
+        _flag(verb, rest, None)
+        return Request(verb)
+    if verb == "cpu":
+        if len(rest) != 2:
+            raise ConfigError("doit lab cpu takes a node and a share", "doit lab cpu kubenode2 50%")
+        return Request(verb, names.known(rest[0]), shares=(rest[1],))
+    if verb in ON_A_NODE:
+        if len(rest) != 1:
+            raise ConfigError(f"doit lab {verb} takes one node", f"doit lab {verb} kubenode2")
+        return Request(verb, names.known(rest[0]))
+    raise ConfigError(f"doit lab has no verb {verb!r}", HINT)
+
+
+def _up(rest: list[str]) -> Request:
+    nodes: int | None = None
+    shares: tuple[str, ...] = ()
+    while rest:
+        word = rest.pop(0)
+        option, equals, value = word.partition("=")
+        values = [value] if equals else []
+        while rest and not rest[0].startswith("-") and not equals:
+            values.append(rest.pop(0))
+        if option in ("-n", "--nodes") and len(values) == 1:
+            nodes = names.count(values[0])
+        elif option == "--cpus" and values:
+            shares = tuple(share for text in values for share in text.split(","))
+            for share in shares:
+                names.share(share)
+        elif option in ("-n", "--nodes", "--cpus"):
+            raise ConfigError(f"doit lab up: {option} needs a value", "doit lab up --nodes 3 --cpus 1 0.5")
+        else:
+            raise ConfigError(f"doit lab up does not know {word!r}", HINT)
+    return Request("up", nodes=nodes, shares=shares)
+
+
+def _session(verb: str, rest: list[str]) -> Request:
+    user: str | None = None
+    node = ""
+    while rest:
+        word = rest[0]
+        if word == "--" or (node and not word.startswith("-")):
+            break
+        rest.pop(0)
+        if word in ("-u", "--user"):
+            if not rest:
+                raise ConfigError(f"doit lab {verb}: --user needs a name", HINT)
+            user = rest.pop(0)
+        elif word.startswith("--user="):
+            user = word.removeprefix("--user=")
+        elif word.startswith("-"):
+            raise ConfigError(f"doit lab {verb} does not know {word!r}", HINT)
+        else:
+            node = names.known(word)
+    if rest[:1] == ["--"]:
+        rest.pop(0)
+    if not node:
+        raise ConfigError(f"doit lab {verb} needs a node", f"doit lab {verb} {names.COORDINATOR}")
+    if user == "":
+        raise ConfigError(f"doit lab {verb}: --user needs a name", HINT)
+    if verb == "exec" and not rest:
+        raise ConfigError("doit lab exec needs a command", f"doit lab exec {node} -- hostname")
+    if verb == "shell" and rest:
+        raise ConfigError("doit lab shell takes no command", f"doit lab exec {node} -- ...")
+    return Request(verb, node, user=user, argv=tuple(rest))
+
+
+def _flag(verb: str, rest: list[str], flag: str | None) -> bool:
+    for word in rest:
+        if word != flag:
+            raise ConfigError(f"doit lab {verb} does not know {word!r}", HINT)
+    return bool(rest)

@@ -1,0 +1,81 @@
+"""What the nodes are made of on the machine's disk: their own layers under .lab/nodes, and what they may see.
+
+A node's disk outlives `down`, as a switched-off machine's does, so a build in the coordinator stays incremental; it
+does not outlive its base image (an overlay over another lower layer is undefined) and is then made anew.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from kbuild_tasks.lab import keys, names
+from kbuild_tasks.lab.furnish import Furniture
+from kbuild_tasks.lab.names import Places
+from kbuild_tasks.lab.nodes import NodeSpec
+
+BUILDER_ID = 1000  # where the project belongs to root
+MADE = ("build", "artifacts")  # what builder writes in the project (design.md §4)
+KERNEL_SOURCES = "/usr/src"  # Debian's linux-source packages put linux-source-*.tar.xz here
+
+
+def builder_ids(root: Path) -> tuple[int, int]:
+    """(uid, gid) of `builder`: those of the project's owner; 1000 where that is root, whom makepkg refuses."""
+    owner = root.stat()
+    return (owner.st_uid, owner.st_gid) if owner.st_uid != 0 else (BUILDER_ID, BUILDER_ID)
+
+
+def lend(root: Path) -> None:
+    """Make build/ and artifacts/ writable for builder, whatever root left in them."""
+    uid, gid = builder_ids(root)
+    for name in MADE:
+        top = root / name
+        if top.is_symlink():
+            continue
+        top.mkdir(exist_ok=True)
+        for directory, folders, files in os.walk(top):
+            for path in [directory, *(os.path.join(directory, entry) for entry in folders + files)]:
+                if os.lstat(path).st_uid != uid:
+                    os.lchown(path, uid, gid)
+
+
+def specs(places: Places, lower: Path, nodes: Sequence[str]) -> list[NodeSpec]:
+    """Keys and disks for these nodes, made where missing; and what the holder needs to know about them."""
+    keys.make(places.keys)
+    places.disks.mkdir(parents=True, exist_ok=True)
+    return [_spec(places, lower, node) for node in nodes]
+
+
+def _spec(places: Places, lower: Path, node: str) -> NodeSpec:
+    disk = places.disks / node
+    made_on = disk / "base"
+    if disk.exists() and (not made_on.exists() or made_on.read_text() != lower.name):
+        shutil.rmtree(disk)
+    if not disk.exists():
+        disk.mkdir()
+        made_on.write_text(lower.name)
+    coordinator = node == names.COORDINATOR
+    furniture = Furniture(
+        node=node,
+        host_key=keys.pair(places.keys / keys.host_key(node)),
+        login_key=keys.pair(places.keys / keys.LOGIN),
+        known_hosts=(places.keys / "known_hosts").read_text(),
+        machine_id=keys.machine_id(places.root, node),
+        builder=builder_ids(places.root) if coordinator else None,
+        project=str(places.root) if coordinator else None,
+    )
+    if not coordinator:
+        furniture = _without_private_key(furniture)
+        return NodeSpec(node, furniture)
+    binds: list[tuple[str, bool]] = [(str(places.root), True)]
+    binds += [(str(path), False) for path in sorted(Path(KERNEL_SOURCES).glob("linux-source-*.tar.xz"))]
+    hide = str(places.home) if places.home.is_relative_to(places.root) else None
+    return NodeSpec(node, furniture, tuple(binds), hide)
+
+
+def _without_private_key(furniture: Furniture) -> Furniture:
+    from dataclasses import replace
+
+    return replace(furniture, login_key=("", furniture.login_key[1]))

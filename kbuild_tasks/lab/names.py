@@ -1,0 +1,130 @@
+"""What a lab is called and where it lies: pure, from the project's path alone.
+
+Two labs on one machine never meet: the name of every directory and cgroup that a lab makes on the machine carries a
+hash of the project's path, and all else (bridge, addresses, mounts, processes) lives in namespaces of its own, so
+the addresses can be the same in every lab.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from kbuild_tasks.core.errors import ConfigError
+
+MAX_NODES = 16
+DEFAULT_NODES = 3
+COORDINATOR = "kubenode1"
+NODES = tuple(f"kubenode{i}" for i in range(1, MAX_NODES + 1))
+SUBNET = "10.77.0"
+GATEWAY = f"{SUBNET}.1"
+PREFIX_LENGTH = 24
+REMOTE_USER = "ansible"
+BUILD_USER = "builder"
+
+
+def address(node: str) -> str:
+    """kubenode1 -> 10.77.0.11"""
+    return f"{SUBNET}.{10 + int(node.removeprefix('kubenode'))}"
+
+
+def known(node: str) -> str:
+    """The name itself, or ConfigError where a lab cannot have such a node."""
+    if node not in NODES:
+        raise ConfigError(f"the lab has no node {node!r}", f"the nodes are {NODES[0]} to {NODES[-1]}")
+    return node
+
+
+def count(text: str | int) -> int:
+    """A number of nodes as the user gave it, or ConfigError."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if not 1 <= number <= MAX_NODES:
+        raise ConfigError(f"a lab of {text!r} nodes is not possible", f"give a number from 1 to {MAX_NODES}")
+    return number
+
+
+def share(text: str) -> float | None:
+    """A CPU share: "0.5" and "50%" are half of one core, "2" two cores, "max" no limit (None). ConfigError else."""
+    if text == "max":
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(%?)", text)
+    value = float(match[1]) / (100 if match[2] else 1) if match else 0.0
+    if not 0.01 <= value <= 1024:
+        raise ConfigError(
+            f"{text!r} is not a CPU share", "give a number of cores (0.5, 2), a percentage of one core (50%) or max"
+        )
+    return value
+
+
+def shares(texts: tuple[str, ...], nodes: int) -> tuple[float | None, ...]:
+    """One share per node: the last one given counts for all that follow; none given: no limit."""
+    if len(texts) > nodes:
+        raise ConfigError(f"{len(texts)} CPU shares were given for {nodes} nodes")
+    values = [share(text) for text in texts] or [None]
+    return tuple(values[min(i, len(values) - 1)] for i in range(nodes))
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a lab keeps its things.
+
+    root     the project directory, bound at the same path in the coordinator
+    home     keys, the nodes' disks, logs: <root>/.lab, or ${KBUILD_LAB_DIR}/<id>
+    bases    base-<recipe>/: <root>/.lab, or ${KBUILD_LAB_DIR} (then several projects share them)
+    """
+
+    root: Path
+    home: Path
+    bases: Path
+
+    @classmethod
+    def of(cls, root: Path, bases: Path | None = None) -> Places:
+        root = root.resolve()
+        given = os.environ.get("KBUILD_LAB_DIR")
+        if given:
+            return cls(root, Path(given).resolve() / _digest(root), (bases or Path(given)).resolve())
+        return cls(root, root / ".lab", (bases or root / ".lab").resolve())
+
+    @property
+    def id(self) -> str:
+        """Name of what the lab makes on the machine: "kbuild-lab-1f2e3d4c"."""
+        return f"kbuild-lab-{_digest(self.root)}"
+
+    @property
+    def run(self) -> Path:
+        """Only while the lab is up: control socket and state."""
+        return Path("/run") / self.id
+
+    @property
+    def control(self) -> Path:
+        return self.run / "control"
+
+    @property
+    def state(self) -> Path:
+        return self.run / "state.json"
+
+    @property
+    def keys(self) -> Path:
+        return self.home / "keys"
+
+    @property
+    def disks(self) -> Path:
+        return self.home / "nodes"
+
+    @property
+    def logs(self) -> Path:
+        return self.home / "logs"
+
+    @property
+    def lock(self) -> Path:
+        return self.home / "lock"
+
+
+def _digest(root: Path) -> str:
+    return hashlib.sha256(os.fsencode(root)).hexdigest()[:8]
