@@ -129,7 +129,7 @@ def _ask_bash(path: Path, arch: str) -> Pkgbuild:
         config = private / ".makepkg.conf"
         config.write_text(makepkg.config_text({"CARCH": arch}))
         argv: list[str | Path] = [
-            *_without_network(),
+            *_without_network(os.geteuid()),
             "bash",
             "--norc",
             "--noprofile",
