@@ -2,7 +2,7 @@
 # variables. A script prints one JSON object on stdout, and everything else goes to stderr or nowhere.
 
 die() {  # die "SENTENCE WITHOUT SUBJECT<TAB>HINT"
-	printf 'kbuild: %s\n' "$1" >&2
+	printf 'refused: %s\n' "$1" >&2
 	exit 3
 }
 

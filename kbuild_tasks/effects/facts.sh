@@ -36,9 +36,8 @@ disk "$found"
 
 version='' machine='' binutils='' distccd=''
 if command -v gcc >/dev/null; then
-	{ read -r version; read -r machine; } <<-END
-	$(gcc -dumpfullversion -dumpmachine 2>/dev/null)
-	END
+	version=$(gcc -dumpfullversion 2>/dev/null)
+	machine=$(gcc -dumpmachine 2>/dev/null)  # one a call: of two -dump options gcc answers the first
 fi
 if command -v as >/dev/null; then
 	read -r binutils <<-END

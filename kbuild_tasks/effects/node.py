@@ -34,7 +34,12 @@ from kbuild_tasks.effects import shell, ssh
 BOOT = "read -r n && eval \"$(head -c \"$n\")\""  # fmt: skip
 REMOTE = f"sh -c '{BOOT}' kbuild \"$SSH_CONNECTION\""
 SEARCH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # what distccd gets too: same compiler
+REFUSAL = "refused: "  # common.sh, die
 _KEY = re.compile(r"[a-z][a-z0-9_]*")
+
+
+class NotAdmitted(NodeRefused):
+    """Logged in, but nothing of ours ran: no sudo, or no shell."""
 
 
 @functools.cache
@@ -61,7 +66,7 @@ def ask(
     payload  bytes that its commands find on stdin
     timeout  seconds; also the limit for a node that stopped in the middle
     sudo     run it as root
-    Raises NodeUnreachable (not reached, lost, too slow), NodeRefused (no sudo, or the script's own refusal),
+    Raises NodeUnreachable (not reached, lost, too slow), NotAdmitted (no sudo), NodeRefused (the script's own words),
     CommandFailed (the script failed), KbuildError (this machine is not the node that it should be).
     """
     word = secrets.token_hex(8)
@@ -102,6 +107,7 @@ def _assemble(text: str, values: Mapping[str, str | int], word: str) -> bytes:
         "export LC_ALL PATH",
         "umask 022",
         "set -u",
+        "peer_line=${1:-}",  # "client port server port", see ssh(1) ENVIRONMENT
     ]
     for key, value in values.items():
         if not _KEY.fullmatch(key) or "\0" in str(value):
@@ -121,27 +127,27 @@ def _answer(node: Node, answer: str, status: int, stderr: str) -> dict[str, Any]
         if isinstance(value, dict):
             return value
         raise CommandFailed(f"{node.name} gave an answer that is not JSON", evidence=answer.splitlines()[-5:])
-    refusals = [line.removeprefix("kbuild: ") for line in lines if line.startswith("kbuild: ")]
-    evidence = [line for line in lines if not line.startswith("kbuild: ")][-6:]
+    refusals = [line.removeprefix(REFUSAL) for line in lines if line.startswith(REFUSAL)]
+    evidence = [line for line in lines if not line.startswith(REFUSAL)][-6:]
     if refusals:
         sentence, _, hint = refusals[-1].partition("\t")
         raise NodeRefused(f"{node.name} {sentence}", hint or None, evidence=evidence)
     raise CommandFailed(f"{node.name} ended the script with status {status}", evidence=evidence, code=status)
 
 
-def _not_started(cluster: Cluster, node: Node, done: shell.Done) -> KbuildError:
+def _not_started(cluster: Cluster, node: Node, done: shell.Done) -> NotAdmitted:
     """Logged in, but the script did not run: sudo refused, or the account has no usable shell."""
     lines = [line for line in done.err.splitlines() if line.strip()]
     user = cluster.ssh.user if node.connection != "local" else _me()
     if re.search(r"sudo\S*: .*not found", done.err):
-        return NodeRefused(f"{node.name} has no sudo", "install sudo there", evidence=lines[-3:])
+        return NotAdmitted(f"{node.name} has no sudo", "install sudo there", evidence=lines[-3:])
     if re.search(r"\bsudo\b", done.err):
-        return NodeRefused(
+        return NotAdmitted(
             f"{user} may not sudo on {node.name}",
             f"on {node.name}, in /etc/sudoers.d/{user} (visudo -f): {user} ALL=(ALL:ALL) NOPASSWD: ALL",
             evidence=lines[-3:],
         )
-    return NodeRefused(
+    return NotAdmitted(
         f"{node.name} let {user} in but ran nothing (status {done.code})",
         f"give {user} a POSIX shell there: usermod -s /bin/bash {user}",
         evidence=[*done.out.splitlines()[-3:], *lines[-3:]],

@@ -23,15 +23,14 @@ from typing import Any
 from kbuild_tasks.core import buildmode
 from kbuild_tasks.core.errors import CommandFailed, KbuildError, NodeRefused, NodeUnreachable
 from kbuild_tasks.core.model import DISTCC_PORT, STATE_DIR, Node, Outcome
+from kbuild_tasks.effects import compiler
 from kbuild_tasks.effects import node as remote
-from kbuild_tasks.effects import shell
 from kbuild_tasks.effects.context import Context
 from kbuild_tasks.effects.files import write_json
 
 DEADLINE = 30  # seconds for a node to answer: a slow board starts gcc, as and distccd once each
-_asking = threading.Lock()  # nodes are prepared all at once
-_compiler: dict[str, str] = {}
 PROBE = 3  # seconds for its distccd to accept a connection
+_asking = threading.Lock()  # nodes are prepared all at once; the compiler is asked once
 
 
 def run(ctx: Context) -> Outcome:
@@ -59,7 +58,8 @@ def _enter(ctx: Context, node: Node, record: dict[str, Any]) -> None:
     build, workdir = ctx.cluster.build, str(ctx.paths.workdir)
     coordinator = node.name == build.coordinator
     values: dict[str, str | int] = {"workdir": workdir, "state": STATE_DIR, "port": DISTCC_PORT}
-    ours = compiler()
+    with _asking:
+        ours = compiler.identity(ctx.paths.build / "cache" / "compiler.json")
     if coordinator:
         _refuse_root(node)
         values |= buildmode.coordinator_values(node, build, os.geteuid(), os.getegid())
@@ -85,17 +85,6 @@ def _enter(ctx: Context, node: Node, record: dict[str, Any]) -> None:
     if not coordinator:
         _probe(node)
     record |= {"state": "ready", "mode": mode, "why": buildmode.ready(mode, coordinator)}
-
-
-def compiler() -> dict[str, str]:
-    """{"version", "machine", "binutils"} of this machine's gcc and as, as facts.sh reads them on a node; asked once."""
-    with _asking:
-        if not _compiler:
-            env = {**os.environ, "PATH": remote.SEARCH, "LC_ALL": "C"}
-            dumped = shell.run(["gcc", "-dumpfullversion", "-dumpmachine"], env=env).out.split()
-            assembler = shell.run(["as", "--version"], env=env).out.splitlines()
-            _compiler.update(version=dumped[0], machine=dumped[1], binutils=assembler[0].strip())
-        return dict(_compiler)
 
 
 def _refuse_root(node: Node) -> None:

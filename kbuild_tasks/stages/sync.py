@@ -4,7 +4,7 @@
 one before it is kept. The id is the sha256 of the listing (core/fileset.py), so a set that is named right is whole.
 Two questions: what have you, and, if that is not the wanted set, here is what you lack; unchanged content is not
 sent again, a run with nothing new asks once. A node whose disk is full keeps the set it had, and that is an error;
-a worker that cannot be reached is left out.
+a worker that cannot be reached, or does not admit us, is left out.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def run(ctx: Context) -> Outcome:
     name = fileset.identity(wanted)
     try:
         sent = bring(ctx, node, wanted, contents)
-    except NodeUnreachable as error:
+    except (NodeUnreachable, remote.NotAdmitted) as error:
         if coordinator:
             raise
         fix = f"; {error.hint}" if error.hint else ""
