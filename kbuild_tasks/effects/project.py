@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from kbuild_tasks.core.model import Cluster
 from kbuild_tasks.core.pkgbuild import Pkgbuild
 from kbuild_tasks.core.series import order_series
-
-from kbuild_tasks.core.model import Cluster
 from kbuild_tasks.effects.context import Paths
 
 SERIES = "series"  # quilt(1): the file that names the patches, in order

@@ -2,11 +2,15 @@
 
 A receipt is {"stage", "inputs" (a fingerprint), "results"}; no times. Beside it, build/inputs/ keeps a copy of each
 small input under its sha256, so that a later run can say which line of which file made a stage stale.
+
+What counts for the stages that follow is the results alone: a comment edited in a patch reruns `patch`, its results
+are the same, and the wave stops there.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,9 +18,19 @@ from typing import Any
 from kbuild_tasks.core.fingerprint import MISSING, Change, changes, fingerprint, first_changed_line, tell
 from kbuild_tasks.core.model import Inputs
 from kbuild_tasks.effects.context import Paths
-from kbuild_tasks.effects.files import read_json, sha256_file, write_atomic, write_json
+from kbuild_tasks.effects.files import read_json, sha256_file, sha256_text, write_atomic, write_json
 
 KEEP_BYTES = 4 << 20  # inputs larger than this are not kept: a .config has 250 kB, a large patch 1 MB
+
+
+def digest(path: Path) -> str | None:
+    """What a file counts for: its content; of a receipt its results. None where it is not there."""
+    if path.parent.name != "receipts":
+        return sha256_file(path)
+    receipt = read_json(path)
+    if not isinstance(receipt, dict) or "results" not in receipt:
+        return None
+    return sha256_text(json.dumps(receipt["results"], sort_keys=True))
 
 
 class Receipts:
@@ -33,7 +47,7 @@ class Receipts:
 
     def now(self, inputs: Inputs) -> dict[str, Any]:
         """The fingerprint of `inputs` as they are on disk now."""
-        return fingerprint(inputs, self._hash, lambda stage: sha256_file(self.paths.receipt(stage)))
+        return fingerprint(inputs, self._hash, lambda stage: digest(self.paths.receipt(stage)))
 
     def changes(self, stage: str, inputs: Inputs) -> list[Change]:
         """Why `stage` is stale; empty: fresh."""
