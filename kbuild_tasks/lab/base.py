@@ -24,7 +24,6 @@ from kbuild_tasks.lab.names import Places
 DEBIAN = [
     "bc",
     "bison",
-    "bsdextrautils",
     "bzip2",
     "ccache",
     "cpio",
@@ -154,6 +153,7 @@ def ensure(places: Places, tell: Callable[[str], None]) -> Path:
         if not base.is_dir():
             tell("building the lab's base image (once, about 90 s)")
             _build(wanted, base, places.logs / "base.log")
+            _remove_unused(base)
     return base
 
 
@@ -180,6 +180,23 @@ def _build(wanted: Recipe, base: Path, log: Path) -> None:
     finally:
         if scratch.exists():
             shutil.rmtree(scratch)
+
+
+def _remove_unused(current: Path) -> None:
+    """Bases of older recipes go, unless a lab that is up holds one (holder.py locks it)."""
+    for other in current.parent.glob("base-*"):
+        if other == current or not other.is_dir():
+            continue
+        fd = os.open(other, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            scratch = other.with_name(f"{other.name}.tmp")  # never half a base under a base's name
+            other.rename(scratch)
+            shutil.rmtree(scratch)
+        except BlockingIOError:
+            continue  # a later build removes it
+        finally:
+            os.close(fd)
 
 
 def _install_debian(wanted: Recipe, root: Path, log: Path) -> None:

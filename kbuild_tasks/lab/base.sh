@@ -35,10 +35,15 @@ for unit in distcc.service distccd.service systemd-networkd.service systemd-netw
 done
 # The network is set from outside, and nobody sits at the console.
 systemctl mask --quiet systemd-networkd-wait-online.service console-getty.service getty.target \
-    apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service fstrim.timer
+    apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer systemd-tmpfiles-clean.timer \
+    e2scrub_all.timer e2scrub_reap.service fstrim.timer
 if [ -e /etc/init.d/distcc ]; then
     update-rc.d distcc disable > /dev/null 2>&1
 fi
+
+# The project may lie below /tmp and is then bound there: systemd-tmpfiles must not empty that at boot.
+mkdir -p /etc/tmpfiles.d
+ln -s /dev/null /etc/tmpfiles.d/tmp.conf
 
 # The project may lie below /root or another closed directory: passing through must be possible, listing need not.
 chmod o+x /root

@@ -79,6 +79,16 @@ class Tree:
         if "cpu" in offered and "cpu" not in (level / "cgroup.subtree_control").read_text().split():
             (level / "cgroup.subtree_control").write_text("+cpu")
 
+    def reset(self, member: str) -> None:
+        """Remove what an ended systemd left below a member's cgroups. In version 2 a cgroup that hands controllers
+        down takes no process, so a node could not be started a second time without this."""
+        for tree in self.hierarchies:
+            top = tree.mount / self.name / member
+            for directory in reversed(list(_walk(top))[1:]):
+                _rmdir(directory)
+            if tree.version == 2 and (handed := (top / "cgroup.subtree_control").read_text().split()):
+                (top / "cgroup.subtree_control").write_text(" ".join(f"-{name}" for name in handed))
+
     def enter(self, member: str) -> None:
         """Move the calling process into a member's cgroups."""
         for tree in self.hierarchies:
@@ -89,7 +99,7 @@ class Tree:
         found: set[int] = set()
         for tree in self.hierarchies:
             for directory in _walk(tree.mount / self.name / member):
-                with contextlib.suppress(FileNotFoundError, OSError):
+                with contextlib.suppress(OSError):  # removed meanwhile
                     found |= {int(pid) for pid in (directory / "cgroup.procs").read_text().split()}
         return tuple(sorted(found - {0}))
 

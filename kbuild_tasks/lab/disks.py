@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from kbuild_tasks.core.errors import KbuildError
 from kbuild_tasks.lab import keys, names
 from kbuild_tasks.lab.furnish import Furniture
 from kbuild_tasks.lab.names import Places
@@ -28,8 +30,13 @@ def builder_ids(root: Path) -> tuple[int, int]:
 
 
 def lend(root: Path) -> None:
-    """Make build/ and artifacts/ writable for builder, whatever root left in them."""
+    """Make build/ and artifacts/ writable for builder, whatever root left in them.
+
+    Raises KbuildError where builder could not read the project."""
     uid, gid = builder_ids(root)
+    project = root.stat()
+    if project.st_uid != uid and project.st_mode & 0o005 != 0o005:
+        raise KbuildError(f"{root} is closed to the lab's builder (uid {uid})", f"chmod o+rx {root}")
     for name in MADE:
         top = root / name
         if top.is_symlink():
@@ -76,6 +83,4 @@ def _spec(places: Places, lower: Path, node: str) -> NodeSpec:
 
 
 def _without_private_key(furniture: Furniture) -> Furniture:
-    from dataclasses import replace
-
     return replace(furniture, login_key=("", furniture.login_key[1]))

@@ -14,6 +14,7 @@ one JSON request a connection, one JSON answer.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import selectors
@@ -46,13 +47,13 @@ class Holder:
         linux.mount("none", "/", "none", linux.MS_REC | linux.MS_SLAVE)
         linux.mount("proc", "/proc", "proc", linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC)
         disks = os.open(self.spec["disks"], os.O_PATH | os.O_DIRECTORY)
-        base = os.open(self.spec["base"], os.O_PATH | os.O_DIRECTORY)
+        base = os.open(self.spec["base"], os.O_RDONLY | os.O_DIRECTORY)
+        fcntl.flock(base, fcntl.LOCK_SH)  # in use as long as we live: base.py removes no such base
         logs = os.open(self.spec["logs"], os.O_PATH | os.O_DIRECTORY)
         linux.mount("tmpfs", "/run", "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "mode=755")
         for name, fd in (("disks", disks), ("base", base), ("logs", logs)):  # under /run no path needs escaping
             os.mkdir(f"/run/{name}")
             linux.mount(f"/proc/self/fd/{fd}", f"/run/{name}", "none", linux.MS_BIND)
-            os.close(fd)
         self.network.make()
         self.add(self.spec["nodes"])
 
@@ -150,6 +151,7 @@ def start_time(pid: int) -> int:
 
 def launch(spec: dict[str, Any]) -> None:
     """The launcher: see the head of this module. Does not return in the holder."""
+    os.closerange(3, 4096)  # what a caller's caller left open must not stay open as long as the lab
     run = Path(spec["run"])
     tree = Tree(spec["id"])
     tree.enter("holder")
@@ -157,7 +159,12 @@ def launch(spec: dict[str, Any]) -> None:
     listener.bind(spec["control"])
     os.chmod(spec["control"], 0o600)
     listener.listen(64)
-    linux.unshare(linux.CLONE_NEWNS | linux.CLONE_NEWNET | linux.CLONE_NEWPID)
+    try:
+        linux.unshare(linux.CLONE_NEWNS | linux.CLONE_NEWNET | linux.CLONE_NEWPID)
+    except OSError as error:
+        why = f"this machine does not let us make namespaces ({error.strerror}); is it a container without privileges?"
+        os.write(1, json.dumps({"error": why}).encode())
+        return
     go_read, go_write = os.pipe()
     pid = os.fork()
     if pid == 0:

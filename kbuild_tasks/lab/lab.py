@@ -72,10 +72,10 @@ class Lab:
                 self._launch(lower, wanted)
             else:
                 self._heal(found, lower, wanted)
-            for name, value in zip(names.NODES, values, strict=False):
-                if shares:
-                    self.tree.set_share(name, value)
             ready.wait_for_ssh(self._holder(), names.NODES[:wanted], self.places.keys, self.places.logs)
+            if shares:  # after the boot, which is nobody's measurement
+                for name, value in zip(names.NODES, values, strict=False):
+                    self.tree.set_share(name, value)
             return self.status()
 
     def down(self, wipe: bool = False) -> bool:
@@ -92,6 +92,7 @@ class Lab:
 
     def status(self) -> list[NodeStatus]:
         """Every node of the lab; an empty list when it is down."""
+        ready.require_root()
         found = self._ask("status", missing_ok=True)
         if found is None:
             return []
@@ -163,7 +164,10 @@ class Lab:
             paths.insert(0, f"{self.root}/.venv/bin")
         environment = {"HOME": home, "USER": user, "LOGNAME": user, "SHELL": "/bin/bash", "PATH": ":".join(paths)}
         environment |= {"LANG": "C.UTF-8"} | dict(more)
-        return self.leader(node), user, str(self.root) if coordinator else home, environment
+        leader = self.leader(node)
+        if self.tree.frozen(node):
+            raise KbuildError(f"{node} is frozen: a command there would not start", f"doit lab thaw {node}")
+        return leader, user, str(self.root) if coordinator else home, environment
 
     def leader(self, node: str) -> int:
         """The pid of a node's init, as the machine numbers it. Raises KbuildError when the node is off."""
@@ -172,8 +176,10 @@ class Lab:
                 chain = Path(f"/proc/{pid}/status").read_text().partition("NSpid:")[2].split("\n")[0].split()
                 if len(chain) > 2 and chain[-1] == "1":  # machine, holder, node: init of the innermost
                     return pid
-        if not self.tree.exists():
+        if not self.tree.pids("holder"):
             raise KbuildError("the lab is not up", "doit lab up")
+        if node not in self.tree.members():
+            raise KbuildError(f"the lab that is up has no {node}", f"doit lab up --nodes {names.NODES.index(node) + 1}")
         raise KbuildError(f"{node} is not running", f"doit lab start {node}; doit lab status")
 
     # -- trouble, on purpose ------------------------------------------------------------------------------------------
@@ -208,8 +214,7 @@ class Lab:
         """Limit a node to a CPU share: see names.share."""
         value = names.share(share)
         ready.require_root()
-        if names.known(node) not in self.tree.members():
-            raise KbuildError(f"{node} is not part of the lab that is up", "doit lab status")
+        self.leader(node)
         self.tree.set_share(node, value)
 
     def _tell(self, verb: str, node: str) -> None:

@@ -55,9 +55,10 @@ def share(text: str) -> float | None:
         return None
     match = re.fullmatch(r"(\d+(?:\.\d+)?)(%?)", text)
     value = float(match[1]) / (100 if match[2] else 1) if match else 0.0
-    if not 0.01 <= value <= 1024:
+    if not 0.05 <= value <= 1024:
         raise ConfigError(
-            f"{text!r} is not a CPU share", "give a number of cores (0.5, 2), a percentage of one core (50%) or max"
+            f"{text!r} is not a CPU share",
+            "give a number of cores (0.5, 2), a percentage of one core (50%), at least 0.05, or max",
         )
     return value
 

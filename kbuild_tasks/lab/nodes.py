@@ -126,9 +126,9 @@ class Node:
         self.wanted = True
         if self.pid is not None:
             return
-        log = os.open(
-            f"/run/logs/{self.name}-console.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644
-        )
+        self.tree.reset(self.name)
+        fresh = os.O_APPEND if self.boots else os.O_TRUNC
+        log = os.open(f"/run/logs/{self.name}-console.log", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | fresh, 0o644)
         pid = os.fork()
         if pid == 0:
             self._become_nspawn(log)
