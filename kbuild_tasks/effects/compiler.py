@@ -82,10 +82,9 @@ def identity(cache: Path, name: str = "gcc") -> dict[str, str]:
     for program in _SEARCHED:
         answer = ask(path, f"-print-prog-name={program}").strip()
         programs[program] = (shutil.which(answer, path=env["PATH"]) or answer) if answer else program
-    version, machine = (ask(path, "-dumpfullversion", "-dumpmachine").split() + ["", ""])[:2]
     told = {
-        "version": version,
-        "machine": machine,
+        "version": ask(path, "-dumpfullversion").strip(),  # one a call: of two -dump options gcc answers the first
+        "machine": ask(path, "-dumpmachine").strip(),
         "binutils": ask(programs["as"], "--version").partition("\n")[0].strip(),
         "text": ask(path, "--version").partition("\n")[0].strip(),
     }
