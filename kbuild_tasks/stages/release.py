@@ -15,7 +15,7 @@ DEADLINE = 30  # seconds; a k3s agent may take some to start
 
 
 def release_node(ctx: Context, node: Node, tree: bool = False) -> str:
-    """One line of what happened, "" where there was nothing to do. A node that cannot be reached is told, not fatal:
+    """One line of what happened. A node that cannot be reached is told, not fatal:
     it leaves build mode by itself when its time is over, or at its next boot."""
     keep_tree = node.name == ctx.cluster.build.coordinator and not tree
     values: dict[str, str | int] = {"state": STATE_DIR, "tree": 0 if keep_tree else 1}
@@ -23,4 +23,5 @@ def release_node(ctx: Context, node: Node, tree: bool = False) -> str:
         answer = remote.ask(ctx.cluster, node, remote.script("leave", "release"), values, timeout=DEADLINE)
     except (NodeUnreachable, NodeRefused, CommandFailed) as error:
         return f"{node.name}: not released: {error.message}"
-    return f"{node.name}: {answer['did']}" if answer["did"] else ""
+    nothing = "the tree stays" if keep_tree else "was not in build mode"
+    return f"{node.name}: {answer['did'] or nothing}"
