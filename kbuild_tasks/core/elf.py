@@ -1,0 +1,77 @@
+"""Two questions to an ELF file, without binutils: is it whole, and which build id does it carry.
+
+The assembler and the linker write the section header table, or the header that points to it, last (BFD): a file that
+was cut short either has no valid header or a table beyond its end. Layout: elf(5).
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import BinaryIO
+
+_MAGIC = b"\x7fELF"
+_NOTE = 7  # SHT_NOTE
+_BUILD_ID = 3  # NT_GNU_BUILD_ID
+_MAX_NOTES = 1 << 20
+
+
+def is_whole(file: BinaryIO, size: int) -> bool:
+    """Whether an ELF file of `size` bytes has all that its header promises. False for anything but ELF."""
+    head = _header(file)
+    if head is None:
+        return False
+    _, _, table, entry, count = head
+    return table > 0 and entry > 0 and table + entry * count <= size
+
+
+def build_id(file: BinaryIO) -> str | None:
+    """The GNU build id as hex digits; None where there is none or it is no ELF file."""
+    head = _header(file)
+    if head is None:
+        return None
+    wide, order, table, entry, count = head
+    file.seek(table)
+    raw = file.read(entry * count)
+    if len(raw) < entry * count:
+        return None
+    for number in range(count):
+        section = raw[number * entry : (number + 1) * entry]
+        kind = struct.unpack_from(order + "I", section, 4)[0]
+        offset, length = struct.unpack_from(order + ("QQ" if wide else "II"), section, 24 if wide else 16)
+        if kind == _NOTE and length <= _MAX_NOTES:
+            file.seek(offset)
+            found = _find_note(file.read(length), order)
+            if found:
+                return found
+    return None
+
+
+def _find_note(raw: bytes, order: str) -> str | None:
+    at = 0
+    while at + 12 <= len(raw):
+        name_size, size, kind = struct.unpack_from(order + "III", raw, at)
+        name = at + 12
+        body = name + (name_size + 3 & ~3)
+        if kind == _BUILD_ID and raw[name : name + name_size] == b"GNU\0":
+            return raw[body : body + size].hex()
+        at = body + (size + 3 & ~3)
+    return None
+
+
+def _header(file: BinaryIO) -> tuple[bool, str, int, int, int] | None:
+    """(64 bit, byte order, section table's offset, size of an entry, entries)."""
+    file.seek(0)
+    raw = file.read(64)
+    if len(raw) < 52 or raw[:4] != _MAGIC or raw[4] not in (1, 2) or raw[5] not in (1, 2):
+        return None
+    wide, order = raw[4] == 2, "<" if raw[5] == 1 else ">"
+    if wide and len(raw) < 64:
+        return None
+    table = struct.unpack_from(order + ("Q" if wide else "I"), raw, 40 if wide else 32)[0]
+    entry, count = struct.unpack_from(order + "HH", raw, 58 if wide else 46)
+    if count == 0 and table:  # more than 65,279 sections: the number is in the first entry
+        file.seek(table)
+        first = file.read(entry)
+        if len(first) == entry and entry >= (40 if wide else 24):
+            count = struct.unpack_from(order + ("Q" if wide else "I"), first, 32 if wide else 20)[0]
+    return wide, order, table, entry, count

@@ -1,0 +1,106 @@
+"""Watches one compilation from beside it: counts, phase, slots in use, workers that vanish; tells it in events.
+
+on_line() is called by the thread that reads make's output, tick() by the ticker (effects/shell.py); only tick()
+touches distcc's record and the watch.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from kbuild_tasks.core import progress
+from kbuild_tasks.core.distcc_log import LOCAL
+from kbuild_tasks.effects.distcc import Client
+from kbuild_tasks.effects.distcc_watch import Loss, Watch, end_client
+from kbuild_tasks.effects.remaining import START, Remaining
+
+EVERY = 0.5  # seconds between events
+ENOUGH = 20  # objects, before the rest is asked for
+
+
+class Monitor:
+    """One compilation. `error` is what the ticker's thread met; who owns the monitor raises it when make has ended."""
+
+    def __init__(
+        self,
+        client: Client,
+        coordinator: str,
+        tree: Path,
+        emit: Callable[[str, Mapping[str, Any]], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.error: Exception | None = None
+        self.phase = "prepare"
+        self._client, self._coordinator, self._emit, self._clock = client, coordinator, emit, clock
+        self._watch = Watch(client.plan.nodes, client.directory / "lock", client.log, end_client)
+        self._remaining = Remaining(tree)
+        self._meter = progress.Meter()
+        self._began = clock()
+        self._told = float("-inf")
+
+    @property
+    def losses(self) -> list[Loss]:
+        return self._watch.losses
+
+    def on_line(self, line: str) -> None:
+        self.phase = progress.phase_of(line) or self.phase
+
+    def tick(self) -> None:
+        if self.error is not None:
+            return
+        try:
+            now = self._clock()
+            self._client.poll(now)
+            self._watch.tick(now)
+            self._count(now)
+            if now - self._told >= EVERY:
+                self._told = now
+                self._emit("compile", asdict(self.snapshot(now)))
+        except Exception as error:  # a thread's exception would end the watch without a word
+            self.error = error
+
+    def snapshot(self, now: float) -> progress.Snapshot:
+        plan, done, seconds = self._client.plan, self._client.done(), now - self._began
+        rate = self._meter.rate(now, done)
+        total = self._total()
+        counts: dict[str, int] = {}
+        for job in list(self._client.log.ended.values()):
+            node = self._node(job.host)
+            counts[node] = counts.get(node, 0) + 1
+        return progress.Snapshot(
+            done=done,
+            total=total,
+            phase=self.phase,
+            seconds=seconds,
+            rate=rate,
+            eta=progress.eta(done, total, rate, seconds),
+            in_use={self._node(where): n for where, n in self._client.log.in_use().items()},
+            slots=dict(plan.slots) if plan.hosts else {},
+            per_node=counts,
+            fallbacks=sum(1 for job in list(self._client.log.ended.values()) if job.fallback),
+            gone=self._watch.gone,
+        )
+
+    def close(self) -> None:
+        self._remaining.stop()
+        self._watch.close()
+
+    def _count(self, now: float) -> None:
+        if not self._remaining.begun and now - self._began > START and self._client.done() >= ENOUGH:
+            self._remaining.begin(frozenset(self._finished()))
+
+    def _finished(self) -> list[str]:
+        here = [name for name, what in self._client.given.items() if what == "here"]
+        # the last ones handed to a compiler here may not be finished: the front does not wait for them
+        return [*self._client.log.ended, *here[: -2 * max(1, self._client.plan.jobs)]]
+
+    def _total(self) -> int | None:
+        names = self._remaining.names
+        return None if names is None else len(names | self._client.given.keys())
+
+    def _node(self, where: str) -> str:
+        return self._coordinator if where in ("", LOCAL) else self._client.plan.nodes.get(where, where)

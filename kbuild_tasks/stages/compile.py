@@ -1,0 +1,225 @@
+"""compile: the PKGBUILD's own build(), with our front before the compiler, so that the nodes share its objects.
+
+make runs on the coordinator and thinks itself alone. Who compiles what is no input: the bytes are the same, and a
+worker that is down rebuilds nothing. What is an input beside patch and configure: build() itself, the compiler, arch.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import deque
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from kbuild_tasks.core import diagnostics, elf, hosts
+from kbuild_tasks.core.distcc_log import Distribution
+from kbuild_tasks.core.errors import CommandFailed, KbuildError
+from kbuild_tasks.core.model import Inputs, Outcome
+from kbuild_tasks.effects import makepkg
+from kbuild_tasks.effects.context import Context, Paths
+from kbuild_tasks.effects.files import read_json, sha256_file
+
+FEW = 10  # fallbacks below this number fail no build: three of five objects of an edit say nothing of a cluster
+KEPT_LINES = 4000
+_ERROR = re.compile(r"error|undefined|\*\*\*|included from|Killed|multiple definition", re.IGNORECASE)
+_CONTEXT = re.compile(r"\s+from \S+:\d+")
+
+
+def inputs(project: Any) -> Inputs:
+    return Inputs(
+        values={
+            "build": project.pkgbuild.digest("build"),
+            "arch": project.cluster.kernel.arch,
+            "compiler": project.compiler,
+            "epoch": makepkg.EPOCH,
+        },
+        receipts=("patch", "configure"),
+    )
+
+
+def lost(paths: Paths, results: Mapping[str, Any]) -> Iterable[str]:
+    """Why the results of a finished run are not there any more: workdir may be a tmpfs."""
+    tree = paths.builddir / results["tree"]
+    if not (tree / "vmlinux").is_file():
+        yield f"{tree} has no vmlinux any more"
+
+
+def run(ctx: Context) -> Outcome:
+    """Raises KbuildError with the compiler's first error and the patch behind it, or when too much fell back."""
+    makepkg.refuse_root()
+    extracted = ctx.receipts["extract"]["results"]
+    place = f"{extracted['pkgbase']}/src/{extracted['srctree']}"
+    tree = ctx.paths.builddir / place
+    _check_config(ctx, tree, "before")
+    plan = hosts.plan(ctx.cluster, {name: read_json(ctx.paths.facts(name)) or {} for name in ctx.cluster.nodes})
+    started = time.monotonic()
+    told, losses, mended = _build(ctx, plan, tree)
+    seconds = time.monotonic() - started
+    _check_config(ctx, tree, "after")
+    record = {
+        "objects": list(told.objects),
+        "per_node": dict(told.per_node),
+        "fallbacks": [dict(entry) for entry in told.fallbacks],
+        "local_by_design": dict(told.here),
+        "untold": list(told.untold),
+        "lost_attempts": dict(told.lost),
+        "seconds": round(seconds, 2),
+        "jobs": plan.jobs,
+        "hosts": plan.hosts,
+        "slots": dict(plan.slots),
+        "mended": mended,
+    }
+    _check_share(ctx, plan, told)
+    return Outcome(
+        message(told, plan, ctx.cluster.coordinator.name),
+        results={"tree": place, **_results(tree)},
+        run=record,
+        warnings=tuple(_warnings(ctx, plan, told, losses)),
+    )
+
+
+def message(told: Distribution, plan: hosts.HostPlan, coordinator: str) -> str:
+    """ "7 objects, 5 on kubenode2, 2 on kubenode3, 0 local" """
+    count = len(told.objects)
+    if not count:
+        return "nothing to compile"
+    objects = "1 object" if count == 1 else f"{count} objects"
+    if not plan.hosts:
+        return f"{objects}, all on {coordinator}: no worker took part"
+    parts = [f"{told.per_node[node]} on {node}" for node in plan.workers if told.per_node.get(node)]
+    return ", ".join([objects, *parts, f"{told.per_node.get(coordinator, 0)} local"])
+
+
+def _build(ctx: Context, plan: hosts.HostPlan, tree: Path) -> tuple[Distribution, list[Any], list[str]]:
+    from kbuild_tasks.effects.compiler import make_front
+    from kbuild_tasks.effects.distcc import Client
+    from kbuild_tasks.effects.leftovers import Mark, mend
+    from kbuild_tasks.effects.monitor import Monitor
+
+    mark = Mark(ctx.paths.builddir / ".compiling")
+    mended = mend(tree, mark)
+    front = make_front(ctx.paths.state / "front", makepkg.SYSTEM_PATH)
+    client = Client(ctx.paths, plan, front)
+    client.start()
+    monitor = Monitor(client, ctx.cluster.coordinator.name, tree, ctx.emit)
+    kept: deque[str] = deque(maxlen=KEPT_LINES)
+
+    def on_line(line: str) -> None:
+        monitor.on_line(line)
+        if _ERROR.search(line) or _CONTEXT.match(line):
+            kept.append(line)
+
+    mark.set()
+    try:
+        makepkg.run_function(
+            ctx.paths,
+            "build",
+            pkgbuild=ctx.paths.root / ctx.cluster.kernel.pkgbuild,
+            pkgver=ctx.receipts["extract"]["results"].get("pkgver"),
+            arch=ctx.cluster.kernel.arch,
+            env=makepkg.environment(client.environment(makepkg.SYSTEM_PATH)),
+            jobs=plan.jobs,
+            log=ctx.log,
+            on_line=on_line,
+            tick=monitor.tick,
+        )
+        mark.clear()
+        monitor.close()
+        if monitor.error:
+            raise monitor.error
+        return client.finish(time.monotonic(), ctx.cluster.coordinator.name, tree), monitor.losses, mended
+    except CommandFailed as failed:
+        if failed.code > 0:
+            mark.clear()  # make ended by itself: it has removed the targets it was at
+        raise _explained(ctx, failed, list(kept), tree) from None
+    finally:
+        monitor.close()
+        client.close()
+        ctx.emit("compile", {"ended": True})
+
+
+def _explained(ctx: Context, failed: CommandFailed, lines: list[str], tree: Path) -> CommandFailed:
+    touched = ctx.receipts.get("patch", {}).get("results", {}).get("touched") or {}
+    told = diagnostics.explain(lines, touched, str(tree))
+    if told is None or "no space left" in failed.message:
+        return failed
+    text, evidence, hint = told
+    return CommandFailed(text, hint, evidence=evidence, log=ctx.shown(ctx.log), code=failed.code)
+
+
+def _check_config(ctx: Context, tree: Path, when: str) -> None:
+    """What is compiled is what configure has proven, not what someone or build() made of it."""
+    wanted = ctx.receipts["configure"]["results"]["config_sha256"]
+    if sha256_file(tree / ".config") == wanted:
+        return
+    if when == "before":
+        raise KbuildError(
+            f"{tree}/.config is not the one that configure made and proved",
+            "run: doit forget configure, and doit again",
+        )
+    raise KbuildError(
+        "build() of the PKGBUILD changed .config: the proof of configure does not hold for this kernel",
+        f"compare {tree}/.config with the receipt's; move the change into a fragment",
+        log=ctx.shown(ctx.log),
+    )
+
+
+def _check_share(ctx: Context, plan: hosts.HostPlan, told: Distribution) -> None:
+    limit, count = ctx.cluster.build.fail_local_share, len(told.fallbacks)
+    if not plan.hosts or told.fallback_share <= limit or (count < FEW and limit > 0):
+        return
+    raise KbuildError(
+        f"{count} of {told.far} objects that workers should have compiled were compiled on the coordinator: "
+        f"{told.fallback_share:.0%}, build.fail_local_share is {limit:.0%}",
+        "the objects are good: mend the workers, or run doit again to go on with them as they are",
+        evidence=grouped(told),
+        log=ctx.shown(ctx.log),
+    )
+
+
+def grouped(told: Distribution) -> list[str]:
+    """Reasons of fallbacks, the most frequent first: "12 x kubenode2 refused the connection (fs/ext4/inode.o, ...)"."""
+    by_reason: dict[str, list[str]] = {}
+    for entry in told.fallbacks:
+        by_reason.setdefault(entry["reason"], []).append(entry["object"])
+    lines = []
+    for reason, objects in sorted(by_reason.items(), key=lambda item: -len(item[1])):
+        more = ", ..." if len(objects) > 2 else ""
+        lines.append(f"{len(objects)} x {reason} ({', '.join(objects[:2])}{more})")
+    return lines
+
+
+def _warnings(ctx: Context, plan: hosts.HostPlan, told: Distribution, losses: list[Any]) -> Iterable[str]:
+    if told.objects:
+        for node, why in plan.left_out:
+            yield f"{node} compiled nothing: {why}"
+    for loss in losses:
+        yield f"{loss.node} {loss.why}: {loss.jobs} of its jobs were done elsewhere"
+    lost_before = {loss.node for loss in losses}
+    for node, count in told.lost.items():
+        if node not in lost_before:
+            yield f"{node} failed {count} job{'s' if count != 1 else ''}, which were done elsewhere"
+    if told.fallbacks:
+        yield f"{len(told.fallbacks)} of {told.far} objects fell back to {ctx.cluster.coordinator.name}:"
+        yield from (f"  {line}" for line in grouped(told)[:3])
+    if told.untold:
+        yield f"distcc's record does not tell where {len(told.untold)} objects were compiled"
+
+
+def _results(tree: Path) -> dict[str, Any]:
+    """What the compiled tree is, by content."""
+    release = tree / "include/config/kernel.release"
+    image = tree / "vmlinux"
+    if not release.is_file() or not image.is_file():
+        missing = release if not release.is_file() else image
+        raise KbuildError(f"build() ended without an error and made no {missing}", "build() must run make in the tree")
+    with open(image, "rb") as file:
+        build_id = elf.build_id(file)
+    return {
+        "kernelrelease": release.read_text().strip(),
+        "vmlinux_sha256": sha256_file(image),
+        "config_sha256": sha256_file(tree / ".config"),
+        **({"build_id": build_id} if build_id else {}),
+    }
