@@ -21,8 +21,9 @@ from kbuild_tasks.core.errors import ConfigError
 from kbuild_tasks.core.kconfig_syntax import Request, lines_of, same
 from kbuild_tasks.core.model import Waiver
 
-# Targets of scripts/kconfig/Makefile that make a configuration from nothing, the same on every run.
-_PRESETS = frozenset({"tinyconfig", "allnoconfig", "allyesconfig", "allmodconfig", "alldefconfig"})
+# Targets of scripts/kconfig/Makefile that make a configuration from nothing, the same on every run. Not tinyconfig: it
+# merges into the tree's .config whatever KCONFIG_CONFIG says, so that its result depends on the last one.
+_PRESETS = frozenset({"allnoconfig", "allyesconfig", "allmodconfig", "alldefconfig"})
 _NOT_A_PRESET = frozenset({"olddefconfig", "savedefconfig"})
 _DEFCONFIG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 # What kconfig finds out of compiler, binutils, rustc and pahole (init/Kconfig): nobody's request.
@@ -77,7 +78,7 @@ class Verdict:
 def is_defconfig(config: str) -> bool:
     """Whether kernel.config names a make target of the tree rather than a file; told by its form alone.
 
-    >>> [is_defconfig(c) for c in ("bcm2711_defconfig", "tinyconfig", "kernel/config", "./defconfig", "olddefconfig")]
+    >>> [is_defconfig(c) for c in ("bcm2711_defconfig", "allnoconfig", "kernel/config", "./defconfig", "olddefconfig")]
     [True, True, False, False, False]
     """
     if config in _PRESETS:

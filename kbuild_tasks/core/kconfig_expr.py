@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+NEVER = "a constant n"  # what a macro such as $(cc-option,...) left behind
 RANK = {"n": 0, "m": 1, "y": 2}
 _TOKEN = re.compile(r'\s*(?:\[=([^\]]*)\]|(<choice>|"[^"]*"|[^\s&|()!=<>\[\]]+)|(&&|\|\||<=|>=|!=|[!()=<>]))')
 
@@ -184,9 +185,9 @@ def _single(expr: Expr) -> Blame:
     if isinstance(expr, Leaf):
         if expr.value is None:
             constant = expr.name in RANK
-            return Blame("a constant n" if constant else f"{expr.name} (not in this architecture)", ())
+            return Blame(NEVER if constant else f"{expr.name} (not in this architecture)", ())
         if expr.name in RANK:
-            return Blame("a constant n", ())
+            return Blame(NEVER, ())
         return Blame(f"{expr.name} (is {expr.value})", (expr.name,))
     if isinstance(expr, Compare):
         got = expr.left.value if expr.left.value is not None else expr.left.name

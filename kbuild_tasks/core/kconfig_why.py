@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kbuild_tasks.core.kconfig import Merged, Unmet
-from kbuild_tasks.core.kconfig_expr import RANK, Blame, Expr, blame, parse_expr
+from kbuild_tasks.core.kconfig_expr import NEVER, RANK, Blame, Expr, blame, parse_expr
 
 _TYPES = {"bool": "y or n", "tristate": "y, m or n", "integer": "a number", "hex": "a number such as 0x10"}
 # Symbols whose value is a finding about compiler, assembler, linker or rustc.
@@ -217,12 +217,15 @@ class Asker:
         return blame(expr, max(target, 1))
 
     def _depends(self, symbol: Symbol, limits: Sequence[Blame]) -> str:
-        text = f"depends on {_joined(limits)}"
         place = symbol.definitions[0].place
-        if any(b.text == "a constant n" for b in limits):
+        others = [b for b in limits if b.text != NEVER]
+        if len(others) < len(limits):
             asks = self.macros(place)
-            proof = f": {_some(asks)}" if asks else ""
-            return f"{text}: a compiler or tool of this machine lacks what {place} asks for{proof}"
+            proof = (
+                f"a compiler or tool of this machine lacks what it asks for: {_some(asks)}" if asks else "never here"
+            )
+            return f"{proof} ({place})" + (f"; depends on {_joined(others)}" if others else "")
+        text = f"depends on {_joined(limits)}"
         if any(_TOOLS.fullmatch(s) for b in limits for s in b.symbols):
             return f"{text}; needs a newer or another compiler or tool ({place})"
         notes = [note for name in dict.fromkeys(s for b in limits for s in b.symbols) if (note := self._note(name))]

@@ -73,17 +73,19 @@ class Kbuild:
 
     def preset(self, name: str) -> str:
         """The .config that `make <name>` gives. Raises ConfigError where the tree has no such defconfig."""
-        if name.endswith("_defconfig"):
-            self._find_defconfig(name)
         path = self.scratch / "base"
         path.unlink(missing_ok=True)
-        self.private(name, path)
+        try:
+            self.private(name, path)
+        except CommandFailed:
+            self._refuse_unknown(name)
+            raise
         return path.read_text("utf-8")
 
-    def _find_defconfig(self, name: str) -> None:
+    def _refuse_unknown(self, name: str) -> None:
         directory = self.tree / "arch" / self.kernel_arch / "configs"
         known = sorted(p.name for p in directory.glob("*defconfig"))
-        if name in known:
+        if name in known or not name.endswith("_defconfig"):
             return
         import difflib
 
@@ -91,6 +93,7 @@ class Kbuild:
         raise ConfigError(
             f"kernel.config: this tree has no {name} for {self.kernel_arch}",
             f"did you mean {near[0]}?" if near else f"it has {', '.join(known[:8]) or 'none'}",
+            log=str(self.log),
         )
 
     def olddefconfig(self, merged: str) -> str:

@@ -119,7 +119,7 @@ PRESETS = [
     ("defconfig", True),
     ("bcm2711_defconfig", True),
     ("x86_64_defconfig", True),
-    ("tinyconfig", True),
+    ("tinyconfig", False),
     ("allnoconfig", True),
     ("kernel/config", False),
     ("config", False),
