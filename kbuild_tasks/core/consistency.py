@@ -65,7 +65,7 @@ def _amounts(tree: Tree) -> Iterator[Problem]:
     for path in sizes:
         line, text = entry_at(tree, *path)
         if isinstance(text, str) and text[:1].isdigit() and not text.strip("0.KMGTkmgtiB"):
-            yield Problem(line, ".".join(map(word, path)), f"must be more than {word(text)}")
+            yield Problem(line, place(*path), f"must be more than {word(text)}")
     limits = [("ssh", "connect_timeout", 1, 300), ("rollout", "panic_timeout", 1, 3600)]
     limits += [("rollout", "reboot_timeout", 10, 86400), ("rollout", "settle", 0, 86400)]
     for section, key, least, most in limits:
@@ -93,7 +93,7 @@ def _waivers(tree: Tree) -> Iterator[Problem]:
     waivers = value_at(tree, "kernel", "waivers")
     for index, (_, waiver) in enumerate(waivers if isinstance(waivers, list) else ()):
         line, until = waiver.get("until", (0, None)) if isinstance(waiver, dict) else (0, None)
-        if isinstance(until, str) and len(until) == 10:
+        if isinstance(until, str) and len(until) == 10 and until.replace("-", "").isdigit():
             import datetime
 
             try:
@@ -113,13 +113,14 @@ def _names(tree: Tree, nodes: dict[str, Tree]) -> Iterator[Problem]:
         if isinstance(name, str) and name not in nodes:
             yield _no_node(line, where, name, nodes)
         elif isinstance(name, str) and _of(nodes[name], "hold")[1] is True:
-            yield Problem(line, where, f"{name} has hold: true, so it gets no kernel", "take it out of one of the two")
+            what = f"{word(name)} has hold: true, so it gets no kernel"
+            yield Problem(line, where, what, "take it out of one of the two")
     for name, node in nodes.items():
         line, connection = _of(node, "connection")
         if connection == "local" and name != coordinator:
             yield Problem(
                 line,
-                f"{place('nodes', name)}.connection",
+                place("nodes", name, "connection"),
                 f"local is this machine, and this machine is the coordinator ({word(str(coordinator))})",
                 "remove it: other nodes are reached by ssh",
             )
@@ -128,9 +129,8 @@ def _names(tree: Tree, nodes: dict[str, Tree]) -> Iterator[Problem]:
 def _no_node(line: int, where: str, name: str, nodes: dict[str, Tree]) -> Problem:
     near = suggest.closest(name, list(nodes))
     some = ", ".join(word(node) for node in list(nodes)[:8]) + (", ..." if len(nodes) > 8 else "")
-    return Problem(
-        line, where, f"there is no node {word(name)}{f', did you mean {near}?' if near else f'; nodes are {some}'}"
-    )
+    tail = f", did you mean {word(near)}?" if near else f"; nodes are {some}"
+    return Problem(line, where, f"there is no node {word(name)}{tail}")
 
 
 def _addresses(tree: Tree, nodes: dict[str, Tree]) -> Iterator[Problem]:
@@ -140,14 +140,14 @@ def _addresses(tree: Tree, nodes: dict[str, Tree]) -> Iterator[Problem]:
         line, address = _of(node, "address")
         if not isinstance(address, str):
             continue
-        where = f"{place('nodes', name)}.address"
         wrong = _address_fault(address)
         if wrong:
-            yield Problem(line, where, f"{word(address)} {wrong}")
+            yield Problem(line, place("nodes", name, "address"), f"{word(address)} {wrong}")
             continue
         key = _canonical(address), str(_of(node, "port", default)[1])
         if key in taken:
-            yield Problem(line, where, f"{word(address)} is already the address of {word(taken[key])}")
+            what = f"{word(address)} is already the address of {word(taken[key])}"
+            yield Problem(line, place("nodes", name, "address"), what)
         taken.setdefault(key, name)
 
 

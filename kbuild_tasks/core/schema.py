@@ -20,6 +20,7 @@ from kbuild_tasks.core import suggest
 from kbuild_tasks.core.errors import EVIDENCE_LINES, ConfigError
 
 Tree = list[Any]  # [line, value]
+Where = tuple[Any, ...]  # the keys and list positions on the way to a value: only a problem makes text of them
 SCHEMA = Path(__file__).parent.parent / "schema.json"
 DOCUMENT = "docs/cluster-yaml.md"
 
@@ -56,7 +57,7 @@ def schema() -> Mapping[str, Any]:
 def validate(tree: Tree) -> list[Problem]:
     """Every place where the tree is not what schema.json asks for; empty: none."""
     problems: list[Problem] = []
-    _check(tree[0], tree[1], schema(), "", problems)
+    _check(tree[0], tree[1], schema(), (), problems)
     return problems
 
 
@@ -79,73 +80,74 @@ def word(text: str) -> str:
     return short if re.fullmatch(r"[\w./:%@+~-]+", short, re.ASCII) else repr(short)
 
 
-def place(where: str, key: str) -> str:
-    return f"{where}.{word(key)}" if where else word(key)
+def place(*where: str | int) -> str:
+    """A place as a message names it: place("kernel", "fragments", 0) -> "kernel.fragments[0]"."""
+    text = ""
+    for step in where:
+        text += f"[{step}]" if isinstance(step, int) else f".{word(step)}" if text else word(step)
+    return text
 
 
-def _check(line: int, value: Any, rule: Mapping[str, Any], where: str, problems: list[Problem]) -> None:
+def _check(line: int, value: Any, rule: Mapping[str, Any], where: Where, problems: list[Problem]) -> None:
     rule = _resolved(rule)
     if not fits(rule, value):
-        better = suggest.repaired(value, rule, functools.partial(fits, rule))
-        tail = f", did you mean {better}?" if better else ""
-        what = "is empty" if value is None else None
-        problems.append(
-            Problem(
-                line,
-                where,
-                f"{what or 'must be ' + _wanted(rule) + ', not ' + described(value)}{tail}",
-                f"give it a value ({_wanted(rule)}), or remove the key" if what else None,
-            )
-        )
+        problems.append(_misfit(line, value, rule, where))
     elif isinstance(value, dict):
         _check_mapping(line, value, rule, where, problems)
     elif isinstance(value, list):
         _check_list(line, value, rule, where, problems)
 
 
+def _misfit(line: int, value: Any, rule: Mapping[str, Any], where: Where) -> Problem:
+    wanted = _wanted(rule)
+    if value is None:
+        return Problem(line, place(*where), "is empty", f"give it a value ({wanted}), or remove the key")
+    return Problem(line, place(*where), f"must be {wanted}, not {described(value)}{_better(value, rule)}")
+
+
+def _better(value: Any, rule: Mapping[str, Any]) -> str:
+    better = suggest.repaired(value, rule, functools.partial(fits, rule))
+    return f", did you mean {better}?" if better else ""
+
+
 def _check_mapping(
-    line: int, value: dict[str, Tree], rule: Mapping[str, Any], where: str, problems: list[Problem]
+    line: int, value: dict[str, Tree], rule: Mapping[str, Any], where: Where, problems: list[Problem]
 ) -> None:
     known = rule.get("properties", {})
     others = rule["additionalProperties"]
+    names = rule.get("propertyNames", {})
     if len(value) < rule.get("minProperties", 0):
-        problems.append(Problem(line, where, "is empty", f"write at least one entry; {DOCUMENT} has examples"))
+        problems.append(Problem(line, place(*where), "is empty", f"write an entry; {DOCUMENT} has examples"))
     missing = [key for key in rule.get("required", ()) if key not in value]
     for key, (key_line, entry) in value.items():
-        here = place(where, key)
+        here = (*where, key)
         if key in known:
             _check(key_line, entry, known[key], here, problems)
         elif others is False:
             near = suggest.closest(key, missing) or suggest.closest(key, list(known))
-            problems.append(Problem(key_line, here, f"unknown key{_meant(key, near, known, where)}"))
+            problems.append(Problem(key_line, place(*here), f"unknown key{_meant(key, near, known, where)}"))
             if near in missing:
                 missing.remove(near)
         else:
-            names = rule.get("propertyNames", {})
-            if not fits({"type": "string", **names}, key):
-                better = suggest.repaired(key, names, functools.partial(fits, names))
-                tail = f", did you mean {better}?" if better else ""
-                problems.append(Problem(key_line, here, f"{_wanted(names, True)}{tail}"))
+            if not fits(names, key):
+                problems.append(Problem(key_line, place(*here), f"must be {_wanted(names)}{_better(key, names)}"))
             _check(key_line, entry, others, here, problems)
     for key in missing:
-        wanted = _wanted(_resolved(known[key]))
-        problems.append(
-            Problem(line, place(where, key), f"is missing: {wanted}", f"add the key {key} ({DOCUMENT} has examples)")
-        )
+        what = f"is missing: {_wanted(_resolved(known[key]))}"
+        problems.append(Problem(line, place(*where, key), what, f"add the key {key} ({DOCUMENT} has examples)"))
 
 
-def _check_list(line: int, value: list[Tree], rule: Mapping[str, Any], where: str, problems: list[Problem]) -> None:
+def _check_list(line: int, value: list[Tree], rule: Mapping[str, Any], where: Where, problems: list[Problem]) -> None:
     if len(value) < rule.get("minItems", 0):
-        problems.append(Problem(line, where, "is an empty list", "give at least one value, or remove the key"))
+        problems.append(Problem(line, place(*where), "is an empty list", "give a value, or remove the key"))
     seen: dict[str, int] = {}
     for index, (item_line, item) in enumerate(value):
-        here = f"{where}[{index}]"
+        here = (*where, index)
         _check(item_line, item, rule["items"], here, problems)
         if rule.get("uniqueItems") and isinstance(item, str):
             if item in seen:
-                problems.append(
-                    Problem(item_line, here, f"{word(item)} is listed twice, first as {where}[{seen[item]}]")
-                )
+                what = f"{word(item)} is listed twice, first as {place(*where, seen[item])}"
+                problems.append(Problem(item_line, place(*here), what))
             seen.setdefault(item, index)
 
 
@@ -195,11 +197,10 @@ def matcher(pattern: str) -> re.Pattern[str]:
     return re.compile(f"(?:{pattern.removeprefix('^').removesuffix('$')})")
 
 
-def _wanted(rule: Mapping[str, Any], whole: bool = False) -> str:
-    """What a rule asks for, as a phrase; with `whole` the sentence's verb stays."""
+def _wanted(rule: Mapping[str, Any]) -> str:
+    """What a rule asks for, as a phrase after "must be"."""
     if "patternErrorMessage" in rule:
-        message = str(rule["patternErrorMessage"])
-        return message if whole else message.removeprefix("must be ")
+        return str(rule["patternErrorMessage"]).removeprefix("must be ")
     if "const" in rule:
         return str(rule["const"])
     if "enum" in rule:
@@ -220,26 +221,27 @@ def _resolved(rule: Mapping[str, Any]) -> Mapping[str, Any]:
     return rule
 
 
-def _meant(key: str, near: str | None, known: Mapping[str, Any], where: str) -> str:
+def _meant(key: str, near: str | None, known: Mapping[str, Any], where: Where) -> str:
     """What an unknown key may have been meant to be: a near name here, or the same name at its own place."""
     if near:
         return f", did you mean {near}?"
-    homes = [home for home, name in keys() if name == key and home != where]
+    homes = [home for home in keys() if home.rpartition(".")[2] == key and home != place(*where, key)]
     if homes:
-        return f", did you mean {' or '.join(place(home, key) for home in homes)}?"
+        return f", did you mean {' or '.join(homes)}?"
     return f"; known here: {', '.join(known)}"
 
 
-def keys() -> Iterator[tuple[str, str]]:
-    """Every key that schema.json knows, as (place, key): ("nodes.<name>", "slots")."""
+def keys() -> Iterator[str]:
+    """Every key that schema.json knows, with its place: "kernel.waivers[].until", "nodes.<name>.slots"."""
     yield from _keys(schema(), "")
 
 
-def _keys(rule: Mapping[str, Any], where: str) -> Iterator[tuple[str, str]]:
+def _keys(rule: Mapping[str, Any], where: str) -> Iterator[str]:
     rule = _resolved(rule)
     for key, below in rule.get("properties", {}).items():
-        yield where, key
-        yield from _keys(below, f"{where}.{key}" if where else key)
+        here = f"{where}.{key}" if where else key
+        yield here
+        yield from _keys(below, here)
     if isinstance(rule.get("additionalProperties"), dict):
         yield from _keys(rule["additionalProperties"], f"{where}.<name>")
     if isinstance(rule.get("items"), dict):

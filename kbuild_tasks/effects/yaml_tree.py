@@ -155,10 +155,7 @@ class _Builder:
         return _Fatal(Problem(line, self.where(key), what, hint))
 
     def where(self, key: str | None) -> str:
-        here = ""
-        for name in [*self.path[1:], key] if self.path else [key]:
-            here = here if name is None else place(here, name)
-        return here
+        return place(*(name for name in [*self.path, key] if name is not None))
 
 
 def _plain(text: str) -> Any:
