@@ -1,0 +1,155 @@
+"""Moving a build tree from whatever state it is in to a tree id, so that make compiles what differs and no more.
+
+make compares times. So a file whose content is right keeps its time, and a file whose content changes gets the time
+of now, by being written; files of dropped patches go, with their directories; what kbuild made stays.
+
+One way for every start, known or not, whole or half moved by a run that was killed:
+  1. the target is added to our record of trees that may have left files here (on disk before anything is touched);
+  2. our index takes the target's entries, keeping what it knows of files that are the same in both;
+  3. git compares: by time and inode where the index knows a file, by content where it does not or where they differ.
+     A file that somebody edited or touched, one cut short by a kill, one already moved: all are seen for what they are;
+  4. files of recorded trees that the target does not have are removed;
+  5. what differs is written; git looks again; only then the record says: here lies the target, nothing else.
+A kill at any point leaves a record that makes the next move look at everything that could be wrong.
+
+A tree that is made from nothing (first run, or a tmpfs lost with a reboot) gets one fixed old time for all its files:
+older than any object that is ever compiled from it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from kbuild_tasks.core.errors import KbuildError
+from kbuild_tasks.effects.tree_git import DamagedIndex, Git, as_input, names
+from kbuild_tasks.effects.tree_ignore import generated, is_real_directory, untracked
+from kbuild_tasks.effects.tree_state import FRESH, UNKNOWN, State, WorkTree
+
+OLD_TIME = 1_000_000_000  # 2001-09-09: after 1980, which zip and FAT need, and before any kernel built here
+# Written at the end of a build: none of them may be newer than now, or changed sources would look older than objects.
+PRODUCTS = (".config", "vmlinux", "vmlinux.o", "modules.order", "Module.symvers", "include/config/auto.conf")
+
+
+def move(git: Git, worktree: Path, target: str) -> list[str]:
+    """Bring `worktree` to `target` exactly, but for files that no source tree has. Returns the paths written.
+
+    Only files whose content or mode differs are written. Raises KbuildError: a damaged repository, a full disk, a
+    clock that is behind what was built, something in the way, a file system that cannot hold the tree.
+    """
+    work = WorkTree.of(git, worktree)
+    with work.locked():
+        try:
+            return _move(work, target)
+        except DamagedIndex:
+            work.index.unlink(missing_ok=True)
+            return _move(work, target)
+
+
+def _move(work: WorkTree, target: str) -> list[str]:
+    state = _start(work)
+    git = work.git
+    work.going_to(target, state)
+    if work.index.exists():
+        git("read-tree", "-m", "-i", target)
+    else:
+        git("read-tree", target)
+    differing = _differing(git)
+    _remove(work.path, _leftovers(work, state, target), git, target)
+    if differing:
+        git("checkout-index", "-f", "-u", "-q", "-z", "--stdin", stdin=as_input(differing))
+    if state.mode == FRESH:
+        for path in names(git("ls-files", "-z").out):
+            os.utime(work.path / path, (OLD_TIME, OLD_TIME), follow_symlinks=False)
+    left = _differing(git) if differing else []
+    if left:
+        raise KbuildError(
+            f"{work.path} does not hold what was written to it: {left[0]}"
+            + (f" and {len(left) - 1} more" if len(left) > 1 else ""),
+            "the file system must tell upper from lower case and keep modes; and nobody else may write there",
+            evidence=left[:10],
+        )
+    work.came_to(target)
+    return differing
+
+
+def _start(work: WorkTree) -> State:
+    """What lies there now."""
+    top = work.path
+    if top.is_symlink() or (top.exists() and not top.is_dir()):
+        raise KbuildError(f"{top} is in the way of the build tree: it is not a directory", f"rm {top}")
+    top.mkdir(parents=True, exist_ok=True)
+    with os.scandir(top) as entries:
+        empty = next(entries, None) is None
+    if empty:
+        return State(FRESH)
+    _check_clock(top)
+    state = work.state()
+    if any(not _has(work.git, tree) for tree in state.seen):
+        return State(UNKNOWN, tuple(tree for tree in state.seen if _has(work.git, tree)))
+    return state
+
+
+def _has(git: Git, tree: str) -> bool:
+    return git("cat-file", "-e", f"{tree}^{{tree}}", ok=(0, 1, 128)).code == 0
+
+
+def _check_clock(top: Path) -> None:
+    now = time.time()
+    for name in PRODUCTS:
+        with contextlib.suppress(OSError):
+            ahead = os.lstat(top / name).st_mtime - now
+            if ahead > 1:
+                raise KbuildError(
+                    f"the clock of this machine is {ahead:.0f} s behind {top / name}: "
+                    "make would take a changed source for older than its object",
+                    "set the clock (timedatectl set-ntp true), then doit",
+                )
+
+
+def _differing(git: Git) -> list[str]:
+    """Paths of the index whose file is missing, has other content, another mode or type."""
+    git("update-index", "-q", "--refresh", ok=(0, 1))
+    return names(git("diff-files", "-z", "--name-only").out)
+
+
+def _leftovers(work: WorkTree, state: State, target: str) -> list[str]:
+    """Files that lie there, or may, and that the target does not have."""
+    left: set[str] = set()
+    for tree in state.seen:
+        if tree != target:
+            out = work.git("diff-tree", "-r", "-z", "--no-renames", "--name-only", "--diff-filter=D", tree, target).out
+            left.update(names(out))
+    if state.mode == UNKNOWN:
+        others = untracked(work.git)
+        left.update(set(others) - generated(work.git, target, others))
+    return sorted(left)
+
+
+def _remove(top: Path, paths: Sequence[str], git: Git, target: str) -> None:
+    """Remove files, and the directories that the target does not have, with what was compiled in them."""
+    if not paths:
+        return
+    real: dict[str, bool] = {}
+    for path in paths:
+        if is_real_directory(top, os.path.dirname(path), real):
+            with contextlib.suppress(FileNotFoundError, IsADirectoryError):
+                (top / path).unlink()
+    wanted = set(names(git("ls-tree", "-r", "-d", "-z", "--name-only", "--full-tree", target).out))
+    for directory in sorted(_parents(paths) - wanted):
+        if is_real_directory(top, directory, {}):
+            shutil.rmtree(top / directory)
+
+
+def _parents(paths: Iterable[str]) -> set[str]:
+    found: set[str] = set()
+    for path in paths:
+        parent = os.path.dirname(path)
+        while parent and parent not in found:
+            found.add(parent)
+            parent = os.path.dirname(parent)
+    return found
