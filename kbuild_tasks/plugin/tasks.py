@@ -99,13 +99,19 @@ class Pipeline:
         return inputs
 
     def why(self, task: str) -> list[str]:
-        """Why a task with a receipt is stale, in the user's words; empty: fresh. Raises ConfigError."""
+        """Why a task with a receipt is stale, in the user's words; empty: fresh. Raises ConfigError.
+
+        What a stage made and is not there any more (a tmpfs after a reboot) makes it stale only if somebody needs it:
+        the user, who wants the packages, or a later stage that will run. A reboot alone rebuilds nothing.
+        """
         told = [self.receipts.tell(change) for change in self.receipts.changes(task, self.declared(task))]
         receipt = self.receipts.read(task)
-        if not told and receipt:
-            lost = getattr(_module(task.partition(":")[0]), "lost", None)
-            told = list(lost(self.project.paths, receipt["results"])) if lost else []
-        return told
+        if told or receipt is None:
+            return told
+        lost = getattr(_module(task.partition(":")[0]), "lost", None)
+        missing = list(lost(self.project.paths, receipt["results"])) if lost else []
+        later = list(STAGES)[list(STAGES).index(task) + 1 :] if task in STAGES else []
+        return missing if missing and (not later or any(self.why(stage) for stage in later)) else []
 
     def _stage(self, stage: str, doc: str) -> dict[str, Any]:
         coordinator = self.project.cluster.build.coordinator
