@@ -1,0 +1,88 @@
+"""artifacts/manifest.json: what the packages are, what they were made of, by whom, and how to make them again."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package file in artifacts/: its name, pkgname, sha256 in hex, bytes, the file name of its signature or None."""
+
+    file: str
+    pkgname: str
+    sha256: str
+    size: int
+    signature: str | None = None
+
+
+def build_id(packages: Sequence[Package]) -> str:
+    """Equal for equal packages: hex sha256 over "<sha256>  <file>" lines in order of the names, as sha256sum writes
+    them. (Not the GNU build id of vmlinux: modules and headers count too.)"""
+    lines = [f"{package.sha256}  {package.file}\n" for package in sorted(packages, key=lambda p: p.file)]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def build_manifest(
+    packages: Sequence[Package],
+    kernelrelease: str,
+    receipts: Mapping[str, Mapping[str, Any]],
+    *,
+    package_inputs: Mapping[str, Any],
+    nodes: Mapping[str, Any] | None,
+    commit: str | None,
+) -> dict[str, Any]:
+    """Plain JSON.
+
+    receipts        of the stages before: {"compile": {"inputs": {"files", "values", "receipts"}, "results": {}}, ...}
+    package_inputs  what went into packaging itself
+    nodes           objects compiled by each node, None where that is not known
+    commit          of the project, where all of it is committed
+    """
+    checkout = f"git checkout {commit} && " if commit else ""
+    return {
+        "version": VERSION,
+        "build_id": build_id(packages),
+        "kernelrelease": kernelrelease,
+        "packages": [
+            {
+                "file": package.file,
+                "pkgname": package.pkgname,
+                "sha256": package.sha256,
+                "size": package.size,
+                **({"signature": package.signature} if package.signature else {}),
+            }
+            for package in sorted(packages, key=lambda package: package.file)
+        ],
+        "inputs": {
+            **{stage: dict(receipt.get("inputs", {})) for stage, receipt in receipts.items() if stage != "package"},
+            "package": dict(package_inputs),
+        },
+        "compiler": compiler_of(receipts),
+        "nodes": None if nodes is None else dict(nodes),
+        "commit": commit,
+        "reproduce": f"{checkout}doit package",
+    }
+
+
+def compiler_of(receipts: Mapping[str, Mapping[str, Any]]) -> Any:
+    """The compiler's identity, from the inputs of the stage that it compiled in (or of configure), None if unknown."""
+    for stage in ("compile", "configure"):
+        values = receipts.get(stage, {}).get("inputs", {}).get("values", {})
+        if "compiler" in values:
+            return values["compiler"]
+    return None
+
+
+def superseded(old: Any, packages: Sequence[Package]) -> list[str]:
+    """File names that an older manifest (any JSON, None) names and the new set does not: ours to remove."""
+    if not isinstance(old, dict):
+        return []
+    keep = {name for package in packages for name in (package.file, package.signature)}
+    named = [name for entry in old.get("packages", []) for name in (entry.get("file"), entry.get("signature"))]
+    return sorted(name for name in named if name and name not in keep and "/" not in name and name not in (".", ".."))
