@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import date
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -18,7 +16,7 @@ from kbuild_tasks.core.model import Build, Cluster, Kernel, Node, Outcome, Ssh, 
 from kbuild_tasks.effects import kconfig_explain
 from kbuild_tasks.effects.context import Context, Paths
 from kbuild_tasks.effects.files import sha256_file
-from kbuild_tasks.stages.configure import configure, inputs
+from kbuild_tasks.stages.configure import configure
 
 pytestmark = pytest.mark.real
 TODAY = date(2027, 1, 31)
@@ -123,7 +121,7 @@ IMPOSSIBLE = {
     "CONFIG_LOG_BUF_SHIFT=0x10": "is of type integer",
     "CONFIG_LOCALVERSION=y": "is of type string",
     "CONFIG_JBD2=m": "wanted m, got y (f.config:15): selected by EXT4_FS",
-    "CONFIG_EXPERT=n": "overridden by f.config:18, which asks for y",
+    "CONFIG_EXPERT=n": "overridden by f.config:19, which asks for y",
     "CONFIG_VXLAN=y": "depends on NETDEVICES (is n), NET_CORE (is n); nobody asks for NETDEVICES",
     'CONFIG_CMDLINE="quiet"': "depends on CMDLINE_BOOL (is n)",
 }
@@ -281,22 +279,3 @@ def test_a_release_that_is_too_long(lab: Lab) -> None:
     lab.write("f.config", f'CONFIG_LOCALVERSION="-{"x" * 60}"\n')
     with pytest.raises(KbuildError, match="64"):
         lab.run(fragments=("f.config",))
-
-
-def test_inputs() -> None:
-    kernel = Kernel(
-        "PKGBUILD",
-        "x86_64",
-        "kernel/config",
-        ("a.config", "b.config"),
-        require=("X",),
-        waivers=(Waiver("Y", "2027-01-31", "z"),),
-    )
-    project = SimpleNamespace(cluster=SimpleNamespace(kernel=kernel), compiler={"gcc": "12"})
-    declared = inputs(project)
-    assert declared.files == ("kernel/config", "a.config", "b.config")
-    assert declared.receipts == ("patch",)
-    assert declared.values["waivers"] == [["Y", "2027-01-31", "z"]]
-    named = SimpleNamespace(cluster=SimpleNamespace(kernel=replace(kernel, config="bcm2711_defconfig")), compiler={})
-    assert inputs(named).files == ("a.config", "b.config")
-    assert inputs(named).values["config"] == "bcm2711_defconfig"
