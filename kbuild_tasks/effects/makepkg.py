@@ -145,13 +145,16 @@ def run_function(
     env      the whole environment (see environment())
     on_line  gets each line of output, standard error among it, as it comes; all of it goes to `log` too
     tick     called about four times a second meanwhile
-    pkgver   the version that stage extract found, where the PKGBUILD has a pkgver() (see startdir.sync)
+    pkgver   the version that stage extract found; it counts where the PKGBUILD has a pkgver() (see startdir.sync)
     Raises CommandFailed with the last lines before the failure; KbuildError as root or without makepkg.
     """
     if function not in RUNNABLE:
         raise ValueError(function)
+    from kbuild_tasks.effects.pkgbuild import load_pkgbuild  # it needs config_text() and environment()
+
     refuse_root()
-    startdir.sync(paths, pkgbuild, pkgver)
+    has_pkgver = "pkgver" in load_pkgbuild(pkgbuild, paths.build / "cache" / "pkgbuild.json", arch).functions
+    startdir.sync(paths, pkgbuild, pkgver if has_pkgver else None)
     startdir.restore(paths)
     script = paths.startdir / f".{function}.PKGBUILD"
     body = _PREPARE_AS_BUILD if function == "prepare" else ""
