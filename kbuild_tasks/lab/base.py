@@ -204,11 +204,17 @@ def _install_debian(wanted: Recipe, root: Path, log: Path) -> None:
     options += [f"--dpkgopt=path-exclude={pattern}" for pattern in LEFT_OUT]
     options += [f"--include={','.join(wanted.packages)}", *_proxies()]
     shell.run(
-        ["mmdebstrap", "--variant=minbase", *options, wanted.release, str(root), *_mirrors(wanted.release)],
+        _at_mnt(root, ["mmdebstrap", "--variant=minbase", *options, wanted.release, f"/mnt/{root.name}"])
+        + list(_mirrors(wanted.release)),
         log=log,
         timeout=BUILD_SECONDS,
         hint="script/setup installs mmdebstrap",
     )
+
+
+def _at_mnt(root: Path, argv: list[str]) -> list[str]:
+    """argv, with the directory above `root` at /mnt for it alone: these tools take few characters in a path."""
+    return ["unshare", "--mount", "--", "sh", "-c", 'mount --bind "$0" /mnt && exec "$@"', str(root.parent), *argv]
 
 
 def _mirrors(release: str) -> tuple[str, ...]:
@@ -225,7 +231,7 @@ def _proxies() -> list[str]:
 def _install_arch(wanted: Recipe, root: Path, log: Path) -> None:
     root.mkdir()
     shell.run(
-        ["pacstrap", "-c", "-G", "-K", str(root), *wanted.packages],
+        _at_mnt(root, ["pacstrap", "-c", "-G", "-K", f"/mnt/{root.name}", *wanted.packages]),
         log=log,
         timeout=BUILD_SECONDS,
         hint="script/setup installs arch-install-scripts",

@@ -6,13 +6,13 @@ does not outlive its base image (an overlay over another lower layer is undefine
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from kbuild_tasks.core.errors import KbuildError
+from kbuild_tasks.effects import shell
 from kbuild_tasks.lab import keys, names
 from kbuild_tasks.lab.furnish import Furniture
 from kbuild_tasks.lab.names import Places
@@ -20,7 +20,12 @@ from kbuild_tasks.lab.nodes import NodeSpec
 
 BUILDER_ID = 1000  # where the project belongs to root
 MADE = ("build", "artifacts")  # what builder writes in the project (design.md §4)
-KERNEL_SOURCES = "/usr/src"  # Debian's linux-source packages put linux-source-*.tar.xz here
+# Debian's linux-source packages: the tarball, and what the example PKGBUILD reads of its version and checksum
+KERNEL_SOURCES = (
+    "usr/src/linux-source-*.tar.xz",
+    "var/lib/dpkg/info/linux-source-*.md5sums",
+    "usr/share/doc/linux-source-*/changelog.Debian.gz",
+)
 
 
 def builder_ids(root: Path) -> tuple[int, int]:
@@ -42,10 +47,8 @@ def lend(root: Path) -> None:
         if top.is_symlink():
             continue
         top.mkdir(exist_ok=True)
-        for directory, folders, files in os.walk(top):
-            for path in [directory, *(os.path.join(directory, entry) for entry in folders + files)]:
-                if os.lstat(path).st_uid != uid:
-                    os.lchown(path, uid, gid)
+        # find, because a test's source tree below build/ has 80,000 files
+        shell.run(["find", top, "!", "-user", str(uid), "-exec", "chown", "-h", f"{uid}:{gid}", "--", "{}", "+"])
 
 
 def specs(places: Places, lower: Path, nodes: Sequence[str]) -> list[NodeSpec]:
@@ -77,7 +80,8 @@ def _spec(places: Places, lower: Path, node: str) -> NodeSpec:
         furniture = _without_private_key(furniture)
         return NodeSpec(node, furniture)
     binds: list[tuple[str, bool]] = [(str(places.root), True)]
-    binds += [(str(path), False) for path in sorted(Path(KERNEL_SOURCES).glob("linux-source-*.tar.xz"))]
+    for pattern in KERNEL_SOURCES:
+        binds += [(str(path), False) for path in sorted(Path("/").glob(pattern))]
     hide = str(places.home) if places.home.is_relative_to(places.root) else None
     return NodeSpec(node, furniture, tuple(binds), hide)
 

@@ -57,8 +57,8 @@ def wait_for_ssh(holder: int, nodes: Sequence[str], keys: Path, logs: Path) -> N
 def _try_ssh(holder: int, node: str, keys: Path) -> subprocess.Popen[bytes]:
     """From the lab's network, as the coordinator will do it; the host key is checked."""
     options = {
-        "IdentityFile": str(keys / "id_ed25519"),
-        "UserKnownHostsFile": str(keys / "known_hosts"),
+        "IdentityFile": "id_ed25519",
+        "UserKnownHostsFile": "known_hosts",
         "GlobalKnownHostsFile": "/dev/null",
         "StrictHostKeyChecking": "yes",
         "IdentitiesOnly": "yes",
@@ -67,6 +67,7 @@ def _try_ssh(holder: int, node: str, keys: Path) -> subprocess.Popen[bytes]:
     }
     argv = ["nsenter", f"--net=/proc/{holder}/ns/net", "--", "ssh", "-F", "none", "-n"]
     for name, value in options.items():
-        argv += ["-o", f'{name}="{value}"' if name.endswith(("File",)) else f"{name}={value}"]
+        argv += ["-o", f"{name}={value}"]
     argv += [f"{names.REMOTE_USER}@{names.address(node)}", "true"]
-    return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    # In the directory of the keys: no path of the project's needs quoting, nor its % escaping (ssh_config(5), TOKENS).
+    return subprocess.Popen(argv, cwd=keys, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
