@@ -21,9 +21,9 @@ class Package:
     signature: str | None = None
 
 
-def build_id(packages: Sequence[Package]) -> str:
-    """Equal for equal packages: hex sha256 over "<sha256>  <file>" lines in order of the names, as sha256sum writes
-    them. (Not the GNU build id of vmlinux: modules and headers count too.)"""
+def packages_sha256(packages: Sequence[Package]) -> str:
+    """Equal for equal sets of packages: hex sha256 over "<sha256>  <file>" lines, as sha256sum writes them, in order
+    of the names."""
     lines = [f"{package.sha256}  {package.file}\n" for package in sorted(packages, key=lambda p: p.file)]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
@@ -43,11 +43,15 @@ def build_manifest(
     package_inputs  what went into packaging itself
     nodes           objects compiled by each node, None where that is not known
     commit          of the project, where all of it is committed
+
+    build_id is vmlinux's GNU build id as stage compile read it (a running kernel tells its own in /sys/kernel/notes),
+    None where the linker makes none; packages_sha256 covers modules and headers too.
     """
     checkout = f"git checkout {commit} && " if commit else ""
     return {
         "version": VERSION,
-        "build_id": build_id(packages),
+        "build_id": receipts.get("compile", {}).get("results", {}).get("build_id"),
+        "packages_sha256": packages_sha256(packages),
         "kernelrelease": kernelrelease,
         "packages": [
             {

@@ -18,6 +18,8 @@ from pathlib import Path
 from kbuild_tasks.effects.context import Paths
 from kbuild_tasks.effects.files import write_atomic
 
+LOCAL = "startdir/"  # a kept link to a file of startdir, wherever that is: stage patch has one of its own
+
 
 def sync(paths: Paths, pkgbuild: Path, pkgver: str | None = None) -> None:
     """Bring paths.startdir to the content of the PKGBUILD's directory: each file whole or not at all, unchanged files
@@ -67,7 +69,11 @@ def keep(paths: Paths, pkgbase: str, unpacked: Path, srctree: str, identity: str
     fresh.mkdir(parents=True)
     old = set(os.listdir(place)) if place.is_dir() else set()
     for name in os.listdir(unpacked):
-        if name != srctree:
+        if name == srctree:
+            continue
+        if (unpacked / name).is_symlink() and Path(os.readlink(unpacked / name)).parent == paths.startdir:
+            os.symlink(LOCAL + name, fresh / name)
+        else:
             shutil.move(unpacked / name, fresh / name)
     for name in old | set(os.listdir(fresh)):
         _remove(srcdir(paths, pkgbase) / name)
@@ -94,6 +100,8 @@ def restore(paths: Paths) -> None:
                 _remove(scratch)
                 shutil.copytree(entry, scratch, symlinks=True)
                 os.rename(scratch, place)
+            elif entry.is_symlink() and os.readlink(entry).startswith(LOCAL):
+                os.symlink(paths.startdir / entry.name, place)
             else:
                 shutil.copy2(entry, place, follow_symlinks=False)
 

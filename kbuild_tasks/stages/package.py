@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from kbuild_tasks.core.errors import CommandFailed, KbuildError
-from kbuild_tasks.core.manifest import Package, build_id, build_manifest, superseded
+from kbuild_tasks.core.manifest import Package, build_manifest, packages_sha256, superseded
 from kbuild_tasks.core.model import Inputs, Outcome
 from kbuild_tasks.core.pkgbuild import Pkgbuild
 from kbuild_tasks.effects import makepkg, pacman, shell, startdir
@@ -80,7 +80,8 @@ def run(ctx: Context) -> Outcome:
     results = {
         "packages": {package.file: package.sha256 for package in packages},
         "kernelrelease": release,
-        "build_id": build_id(packages),
+        "build_id": manifest["build_id"],
+        "packages_sha256": packages_sha256(packages),
     }
     undivided = [f"PKGBUILD: {why}: every edit of it runs {part} again" for part, why in pkgbuild.undivided.items()]
     message = packages[0].file + (f" and {len(packages) - 1} more" if len(packages) > 1 else "")
@@ -202,11 +203,12 @@ def _bsdtar(path: Path, *arguments: str | Path) -> str:
 
 
 def _nodes(paths: Paths, receipts: Mapping[str, Any]) -> Any:
-    """Objects by node: of the run that compiled, or, where compile was fresh, what the last manifest said of it."""
+    """Objects by node, of the last run that compiled: from its record or, where compile is fresh now, from the last
+    manifest."""
     last = read_json(paths.build / "last-run.json") or {}
     compiled = last.get("tasks", {}).get("compile", {})
-    if "nodes" in compiled:
-        return compiled["nodes"]
+    if "per_node" in compiled:
+        return compiled["per_node"]
     before = read_json(paths.artifacts / "manifest.json") or {}
     if before.get("inputs", {}).get("compile") == receipts["compile"].get("inputs"):
         return before.get("nodes")

@@ -54,7 +54,10 @@ def world(built):
 
 
 def run(world, release=RELEASE):
-    compiled = {"results": {"kernelrelease": release}, "inputs": {"values": {"compiler": {"version": "12"}}}}
+    compiled = {
+        "results": {"kernelrelease": release, "build_id": "c0ffee"},
+        "inputs": {"values": {"compiler": {"version": "12"}}},
+    }
     context = world.context("package", extract=world.extracted)
     context.receipts["compile"] = compiled
     return world.run(package.run, context)
@@ -89,7 +92,8 @@ def test_packages_and_manifest(world):
     assert [e["pkgname"] for e in manifest["packages"]] == ["linux-small", "linux-small-headers"]
     assert manifest["kernelrelease"] == RELEASE
     assert manifest["compiler"] == {"version": "12"}
-    assert manifest["build_id"] == outcome.results["build_id"]
+    assert manifest["build_id"] == outcome.results["build_id"] == "c0ffee"
+    assert manifest["packages_sha256"] == outcome.results["packages_sha256"]
     assert set(manifest["inputs"]) == {"extract", "compile", "package"}
     assert manifest["reproduce"] == "doit package"
     assert list(package.lost(world.paths, outcome.results)) == []
