@@ -60,7 +60,9 @@ class Source:
 
     @property
     def checked(self) -> bool:
-        return any(value != "SKIP" for value in self.sums.values())
+        """Whether the PKGBUILD says which content it must have: by a checksum, or a commit or tag of a repository."""
+        fragment = self.url.partition("#")[2].startswith(("commit=", "tag=", "revision="))
+        return fragment or any(value != "SKIP" for value in self.sums.values())
 
 
 @dataclass(frozen=True)

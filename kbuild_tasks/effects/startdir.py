@@ -5,7 +5,8 @@ empty after a reboot while every receipt is still true; so whoever runs makepkg 
 they cost a comparison where nothing is missing.
 
 $srcdir holds the kernel's tree, which belongs to effects/tree.py, and whatever else makepkg put there (links to
-sources, other archives). The latter is kept on disk in <state>/srcdir/<pkgbase> and restored from there.
+sources, other archives). The latter is kept on disk, in
+<state>/srcdir/<pkgbase>/<identity of the sources>, and restored from there.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 from kbuild_tasks.effects.context import Paths
 from kbuild_tasks.effects.files import write_atomic
 
+CURRENT = "current"  # a link to the identity that $srcdir is to have
 LOCAL = "startdir/"  # a kept link to a file of startdir, wherever that is: stage patch has one of its own
 
 
@@ -53,21 +55,27 @@ def srcdir(paths: Paths, pkgbase: str) -> Path:
     return paths.builddir / pkgbase / "src"
 
 
-def kept(paths: Paths, pkgbase: str, identity: str) -> bool:
-    """Whether what is kept of $srcdir is that of the sources `identity`."""
-    mark = paths.state / "srcdir" / f".{pkgbase}.identity"
-    return mark.is_file() and mark.read_text() == identity
+def use(paths: Paths, pkgbase: str, identity: str) -> bool:
+    """Make $srcdir that of the sources `identity`; False where keep() was never given them."""
+    kept = _kept(paths, pkgbase)
+    if not (kept / identity).is_dir():
+        return False
+    for name in {*_names(kept / CURRENT), *_names(kept / identity)}:
+        _remove(srcdir(paths, pkgbase) / name)
+    scratch = kept / f".{CURRENT}"
+    scratch.unlink(missing_ok=True)
+    scratch.symlink_to(identity)
+    os.replace(scratch, kept / CURRENT)
+    restore(paths)
+    return True
 
 
 def keep(paths: Paths, pkgbase: str, unpacked: Path, srctree: str, identity: str) -> None:
-    """Keep what makepkg put into the directory `unpacked` beside the kernel's tree, and bring it to $srcdir."""
-    mark = paths.state / "srcdir" / f".{pkgbase}.identity"
-    mark.unlink(missing_ok=True)
-    place = paths.state / "srcdir" / pkgbase
-    fresh = place.with_name(f".{pkgbase}.new")
+    """Keep what makepkg put into the directory `unpacked` beside the kernel's tree, and make $srcdir that."""
+    kept = _kept(paths, pkgbase)
+    fresh = kept / f".{identity}.new"
     _remove(fresh)
     fresh.mkdir(parents=True)
-    old = set(os.listdir(place)) if place.is_dir() else set()
     for name in os.listdir(unpacked):
         if name == srctree:
             continue
@@ -75,35 +83,41 @@ def keep(paths: Paths, pkgbase: str, unpacked: Path, srctree: str, identity: str
             os.symlink(LOCAL + name, fresh / name)
         else:
             shutil.move(unpacked / name, fresh / name)
-    for name in old | set(os.listdir(fresh)):
+    for name in _names(kept / CURRENT):
         _remove(srcdir(paths, pkgbase) / name)
-    _remove(place)
-    os.rename(fresh, place)
-    restore(paths)
-    write_atomic(mark, identity)
+    _remove(kept / identity)
+    os.rename(fresh, kept / identity)
+    use(paths, pkgbase, identity)
 
 
 def restore(paths: Paths) -> None:
     """Bring back to $srcdir what keep() kept and is not there."""
     bases = paths.state / "srcdir"
-    for base in sorted(os.listdir(bases)) if bases.is_dir() else []:
-        if base.startswith("."):
-            continue
+    for base in _names(bases):
         target = srcdir(paths, base)
         target.mkdir(parents=True, exist_ok=True)
-        for entry in os.scandir(bases / base):
-            place = target / entry.name
+        for name in _names(bases / base / CURRENT):
+            entry, place = bases / base / CURRENT / name, target / name
             if os.path.lexists(place):
                 continue
-            if entry.is_dir(follow_symlinks=False):
-                scratch = target / f".{entry.name}.new"
+            if entry.is_symlink() and os.readlink(entry).startswith(LOCAL):
+                os.symlink(paths.startdir / name, place)
+            elif entry.is_dir() and not entry.is_symlink():
+                scratch = target / f".{name}.new"
                 _remove(scratch)
                 shutil.copytree(entry, scratch, symlinks=True)
                 os.rename(scratch, place)
-            elif entry.is_symlink() and os.readlink(entry).startswith(LOCAL):
-                os.symlink(paths.startdir / entry.name, place)
             else:
                 shutil.copy2(entry, place, follow_symlinks=False)
+
+
+def _kept(paths: Paths, pkgbase: str) -> Path:
+    return paths.state / "srcdir" / pkgbase
+
+
+def _names(directory: Path) -> list[str]:
+    """Names in a directory, none where there is no such directory."""
+    return sorted(os.listdir(directory)) if directory.is_dir() else []
 
 
 def remove_tree(path: Path) -> None:

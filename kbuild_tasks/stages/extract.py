@@ -6,7 +6,7 @@ digest of the PKGBUILD's part "source"; going back to a source that was there be
 
     <workdir>/extract/<pkgbase>/src/<srctree>   makepkg's, removed afterwards
     <state>/repo.git                            the tree object, results["tree"]
-    <state>/srcdir/<pkgbase>                    the rest of $srcdir (effects/startdir.py)
+    <state>/srcdir/<pkgbase>/<digest>           the rest of $srcdir (effects/startdir.py)
     <state>/pristine/<digest>.json              digest -> results
 """
 
@@ -19,7 +19,7 @@ from typing import Any
 
 from kbuild_tasks.core.errors import CommandFailed, ConfigError
 from kbuild_tasks.core.model import Inputs, Outcome
-from kbuild_tasks.core.pkgbuild import Pkgbuild
+from kbuild_tasks.core.pkgbuild import Pkgbuild, Source
 from kbuild_tasks.effects import makepkg, startdir
 from kbuild_tasks.effects.context import Context, Paths
 from kbuild_tasks.effects.files import read_json, sha256_file, sha256_text, write_json
@@ -57,9 +57,9 @@ def run(ctx: Context) -> Outcome:
     pkgbuild = load_pkgbuild(file, paths.build / "cache" / "pkgbuild.json", kernel.arch)
     startdir.sync(paths, file)
     record = paths.state / "pristine" / f"{_identity(pkgbuild, file.parent)}.json"
-    known = read_json(record)
-    if known and _trees(paths).has(known["tree"]) and startdir.kept(paths, pkgbuild.pkgbase, record.stem):
-        startdir.restore(paths)
+    unpinned = _unpinned(pkgbuild)
+    known = None if any(s.protocol != "file" for s in unpinned) else read_json(record)
+    if known and _trees(paths).has(known["tree"]) and startdir.use(paths, pkgbuild.pkgbase, record.stem):
         return Outcome(f"{known['srctree']} is in the repository already", known)
 
     scratch = paths.workdir / "extract"
@@ -79,11 +79,17 @@ def run(ctx: Context) -> Outcome:
     finally:
         startdir.remove_tree(scratch)
     write_json(record, results)
-    unpinned = [s.name for s in pkgbuild.sources if not s.checked and s.protocol != "local" and not _signature(s.name)]
-    warnings = [
-        f"{name} has no checksum in the PKGBUILD: another download may give another kernel" for name in unpinned
-    ]
+    warnings = [f"{s.name} has no checksum in the PKGBUILD: another download may give another kernel" for s in unpinned]
     return Outcome(f"{srctree} verified and unpacked", results, warnings=(*warnings, *pkgbuild.warnings))
+
+
+def _unpinned(pkgbuild: Pkgbuild) -> list[Source]:
+    """Sources from elsewhere whose content the PKGBUILD does not say; a signature is checked by what it signs."""
+    return [
+        s
+        for s in pkgbuild.sources
+        if not s.checked and s.protocol != "local" and not s.name.endswith((".sig", ".sign", ".asc"))
+    ]
 
 
 def unchecked_files(pkgbuild: Pkgbuild) -> dict[str, list[int]]:
@@ -276,10 +282,6 @@ def _pinned_by(sums: Mapping[str, str]) -> str:
         if sums.get(algorithm, "SKIP") != "SKIP":
             return f"{algorithm}:{sums[algorithm]}"
     return "SKIP"
-
-
-def _signature(name: str) -> bool:
-    return name.endswith((".sig", ".sign", ".asc"))
 
 
 def _trees(paths: Paths) -> Any:

@@ -163,5 +163,20 @@ def test_restore_brings_back_what_a_tmpfs_lost(world):
         assert os.readlink(srcdir(world) / "config") == "/nonexistent/config"
         startdir.remove_tree(paths.workdir)
         startdir.restore(paths)
-    assert startdir.kept(paths, "linux-probe", "id1")
-    assert not startdir.kept(paths, "linux-probe", "id2")
+    assert startdir.use(paths, "linux-probe", "id1")
+    assert not startdir.use(paths, "linux-probe", "id2")
+
+
+def test_srcdir_goes_from_one_source_to_another_and_back(world):
+    paths, unpacked = world.paths, world.home / "unpacked"
+    for identity, name in (("id1", "one"), ("id2", "two")):
+        unpacked.mkdir()
+        (unpacked / name).write_text(identity)
+        (unpacked / "config").symlink_to(paths.startdir / "config")
+        startdir.keep(paths, "linux-probe", unpacked, "tree", identity)
+        startdir.remove_tree(unpacked)
+        assert sorted(os.listdir(srcdir(world))) == ["config", name]
+    (srcdir(world) / "tree").mkdir()
+    assert startdir.use(paths, "linux-probe", "id1")
+    assert sorted(os.listdir(srcdir(world))) == ["config", "one", "tree"]
+    assert os.readlink(srcdir(world) / "config") == str(paths.startdir / "config")

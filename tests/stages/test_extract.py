@@ -76,7 +76,9 @@ def test_a_new_source_leaves_the_build_tree_alone_and_going_back_unpacks_nothing
     assert (srcdir(world) / "linux-6.1.1" / "init.c").read_text() == TREE["init.c"]
     (world.home / "linux-6.1.1.tar").write_bytes(old)
     world.write()
-    assert run(world).results == first.results
+    third = run(world)
+    assert third.message == "linux-6.1.1 is in the repository already"
+    assert third.results == first.results
 
 
 def test_other_sources_come_to_srcdir_and_go_again(world):
