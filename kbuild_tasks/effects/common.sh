@@ -6,10 +6,11 @@ die() {  # die "SENTENCE WITHOUT SUBJECT<TAB>HINT"
 	exit 3
 }
 
-string() {  # string TEXT: TEXT as a JSON string; what is not printable ASCII becomes "?"
-	case $1 in
+text() {  # text KEY VALUE: append a member to $json; what is not printable ASCII becomes "?". No process where plain.
+	case $2 in
 	*[!A-Za-z0-9\ ._:/+~@=,\;\(\)-]*)
-		printf %s "$1" | tr -c '\040-\176' '?' | sed 's/[\\"]/\\&/g; s/.*/"&"/' ;;
-	*) printf '"%s"' "$1" ;;
+		quoted=$(printf %s "$2" | tr -c '\040-\176' '?' | sed 's/[\\"]/\\&/g; s/.*/"&"/') ;;
+	*) quoted="\"$2\"" ;;
 	esac
+	json="$json\"$1\": $quoted, "
 }

@@ -5,9 +5,10 @@
 # Answers as worker.sh does.
 
 refuse() {  # refuse WORD [DETAIL]
-	printf '{"refused": "%s", "detail": %s, "facts": ' "$1" "$(string "${2:-}")"
-	facts
-	printf '}\n'
+	json=''
+	text refused "$1"
+	text detail "${2:-}"
+	answer
 	exit 0
 }
 
@@ -74,7 +75,8 @@ if [ "$mount" = yes ] && [ "$is_tmpfs" = no ]; then
 fi
 own "$workdir.state"
 [ "$size" -gt 0 ] || room "$workdir"
-printf '{"refused": "", "detail": "", "mode": {"jobs": 0, "tmpfs": %d, "port": %d, ' "$size" "$port"
-printf '"disk_why": "%s", "stopped": %s}, "facts": ' "$disk_why" "$(string "$restore")"
-facts
-printf '}\n'
+json=''
+text disk_why "$disk_why"
+text stopped "$restore"
+json="\"refused\": \"\", \"mode\": {$json\"jobs\": 0, \"tmpfs\": $size, \"port\": $port}, "
+answer

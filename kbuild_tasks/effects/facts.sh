@@ -11,7 +11,7 @@ memory=0 available=0
 while read -r key value rest; do
 	case $key in
 	MemTotal:) memory=$((value * 1024)) ;;
-	MemAvailable:) available=$((value * 1024)) ;;
+	MemAvailable:) available=$((value * 1024)) && break ;;
 	esac
 done </proc/meminfo
 read -r boot_id </proc/sys/kernel/random/boot_id
@@ -73,14 +73,30 @@ fi
 current=$(readlink "$state/sync/current") || current=''
 
 facts() {
-	printf '{"cores": %d, "memory": %d, "available": %d, "disk_free": %d, ' \
-		"$cores" "$memory" "$available" "$free"
-	printf '"fstype": %s, "source": %s, "mountpoint": %s, ' \
-		"$(string "$fstype")" "$(string "$source")" "$(string "$target")"
-	printf '"compiler": {"version": %s, "machine": %s, "binutils": %s}, "distccd": %s, "masquerade": %s, ' \
-		"$(string "$version")" "$(string "$machine")" "$(string "$binutils")" "$(string "$distccd")" "$masquerade"
-	printf '"arch": %s, "kernel": %s, "boot_id": %s, "user": %s, "systemd": %s, ' \
-		"$(string "$arch")" "$(string "$kernel")" "$(string "$boot_id")" "$(string "${SUDO_USER:-root}")" "$systemd"
-	printf '"k3s": %s, "other_distccd": %s, "sync": %s, "time": %s}' \
-		"$(string "$k3s")" "$(string "$foreign")" "$(string "$current")" "$(date +%s.%N)"
+	json=''
+	text fstype "$fstype"
+	text source "$source"
+	text mountpoint "$target"
+	text distccd "$distccd"
+	text arch "$arch"
+	text kernel "$kernel"
+	text boot_id "$boot_id"
+	text user "${SUDO_USER:-root}"
+	text k3s "$k3s"
+	text other_distccd "$foreign"
+	text sync "$current"
+	text time "$(date +%s.%N)"
+	printf '{%s"cores": %d, "memory": %d, "available": %d, "disk_free": %d, "masquerade": %s, "systemd": %s, ' \
+		"$json" "$cores" "$memory" "$available" "$free" "$masquerade" "$systemd"
+	json=''
+	text version "$version"
+	text machine "$machine"
+	text binutils "$binutils"
+	printf '"compiler": {%s}}' "${json%, }"
+}
+
+answer() {  # the answer of a script that prepares: members in $json, and the facts
+	printf '{%s"facts": ' "$json"
+	facts
+	printf '}\n'
 }

@@ -21,9 +21,10 @@ recall() {  # the record into was_*; false: there is none. One key a line, writt
 }
 
 remember() {  # remember BOOT_ID RESTORE MOUNT WORKDIR MADE TMP: replace the record, whole or not at all
+	# Not flushed to the disk (60 ms on a busy one): whatever it tells of is over when the power fails.
 	mkdir -p -- "$state" &&
 		printf '{\n "boot_id": "%s",\n "restore": "%s",\n "mount": "%s",\n "workdir": "%s",\n "made": "%s",\n "tmp": "%s"\n}\n' \
-			"$@" >"$record.new" && sync -- "$record.new" && mv -- "$record.new" "$record" ||
+			"$@" >"$record.new" && mv -- "$record.new" "$record" ||
 		die "cannot write $record	free some space in $state there"
 }
 
@@ -63,6 +64,7 @@ leave() {
 	if [ -n "$was_restore" ] && [ "$was_boot" = "$(cat /proc/sys/kernel/random/boot_id)" ]; then
 		# After a reboot systemd itself started what starts at boot, and the rest was not running.
 		for service in $was_restore; do
+			systemctl cat "$service" >/dev/null 2>&1 || continue  # removed meanwhile
 			systemctl start "$service" || die "cannot start $service again	see systemctl status $service there"
 		done
 		did="${did}${did:+, }$was_restore back"

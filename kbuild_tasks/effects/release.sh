@@ -1,3 +1,5 @@
 # The stage release: leave build mode, say what that meant.
 leave
-printf '{"did": %s}\n' "$(string "$did")"
+json=''
+text did "$did"
+printf '{%s}\n' "${json%, }"

@@ -6,6 +6,8 @@ listing() {  # listing DIRECTORY: the form that an ID is the sha256 of (core/fil
 }
 
 current=$(readlink "$state/sync/current") || current=''
-printf '{"current": %s, "listing": "' "$(string "$current")"
+json=''
+text current "$current"
+printf '{%s"listing": "' "$json"
 [ -z "$current" ] || [ ! -d "$state/sync/$current" ] || listing "$state/sync/$current" | base64 -w0
 printf '"}\n'

@@ -14,9 +14,10 @@ slots() {
 }
 
 refuse() {  # refuse WORD [DETAIL]: the worker is left out; the sentence is made by core/buildmode.py
-	printf '{"refused": "%s", "detail": %s, "facts": ' "$1" "$(string "${2:-}")"
-	facts
-	printf '}\n'
+	json=''
+	text refused "$1"
+	text detail "${2:-}"
+	answer
 	exit 0
 }
 
@@ -34,16 +35,7 @@ fit() {
 }
 
 listening() {  # listening: does anything accept connections on the port? (proc(5): net/tcp, state 0A)
-	hex=$(printf %04X "$port")
-	for table in /proc/net/tcp /proc/net/tcp6; do
-		[ -r $table ] || continue
-		while read -r _ where _ status _; do
-			case $where:$status in
-			*:$hex:0A) return 0 ;;
-			esac
-		done <$table
-	done
-	return 1
+	grep -q "^ *[0-9]*: [0-9A-F]*:$(printf %04X "$port") [0-9A-F:]* 0A " /proc/net/tcp /proc/net/tcp6 2>/dev/null
 }
 
 unknown_services() {  # distccd that runs under another name than its packages give it: service names, in $foreign
@@ -57,7 +49,10 @@ unknown_services() {  # distccd that runs under another name than its packages g
 			esac
 			case $line in
 			*[!A-Za-z0-9@:._-]*) ;;
-			*.service) foreign="$foreign${foreign:+ }$line" ;;
+			*.service)
+				# A transient unit is gone once it is stopped: nobody could start it again.
+				[ -e "/run/systemd/transient/$line" ] || foreign="$foreign${foreign:+ }$line"
+				;;
 			esac
 		done 2>/dev/null <"$process/cgroup"
 	done
@@ -125,7 +120,6 @@ clear_port() {
 	for service in $foreign; do
 		systemctl stop "$service" || refuse foreign "$service"
 	done
-	[ "$k3s_stop:$k3s" != 1:active ] || systemctl stop k3s-agent.service || refuse k3s
 	if [ "$ours" = active ]; then  # with other settings
 		systemctl stop "$unit" || refuse start
 	fi
@@ -178,13 +172,15 @@ place
 wanted="$listen $peer $port $jobs $account $tmp"
 if [ "$ours" != active ] && [ -z "$foreign" ] && listening; then unknown_services; fi
 record
+[ "$k3s_stop:$k3s" != 1:active ] || systemctl stop k3s-agent.service || refuse k3s
 if ! running; then
 	clear_port
 	furnish
 	start
 fi
-printf '{"refused": "", "detail": "", "mode": {"jobs": %d, "tmpfs": %d, "port": %d, "listen": "%s", ' \
-	"$jobs" "$size" "$port" "$listen"
-printf '"disk_why": "%s", "stopped": %s}, "facts": ' "$disk_why" "$(string "$restore")"
-facts
-printf '}\n'
+json=''
+text listen "$listen"
+text disk_why "$disk_why"
+text stopped "$restore"
+json="\"refused\": \"\", \"mode\": {$json\"jobs\": $jobs, \"tmpfs\": $size, \"port\": $port}, "
+answer

@@ -80,7 +80,7 @@ def _enter(ctx: Context, node: Node, record: dict[str, Any]) -> None:
         record |= {"state": "ready", "why": "lends no slot", "mode": {"jobs": 0, "tmpfs": 0}}
         return
     if word:
-        raise buildmode.refusal(node, workdir, word, answer["detail"], facts, ours)
+        raise buildmode.refusal(node, workdir, word, answer.get("detail", ""), facts, ours)
     mode = answer["mode"] | {"address": node.address}
     if not coordinator:
         _probe(node)

@@ -160,7 +160,7 @@ def test_refusals_of_ssh_are_sentences(said: str, expected: str):
 
 
 def test_local_connection_runs_the_same_scripts(tmp_path: Path):
-    text = remote.script() + """printf '{"b": '; string "$value"; printf ', "n": %d}' "$(wc -c)" """
+    text = remote.script() + """json=''; text b "$value"; printf '{%s"n": %d}' "$json" "$(wc -c)" """
     value = 'it\'s "hard" \\ \t ü'
     answer = remote.ask(cluster(tmp_path), COORDINATOR, text, {"value": value}, b"xyz", sudo=False)
     assert answer == {"b": 'it\'s "hard" \\ ? ??', "n": 3}

@@ -15,7 +15,7 @@ from typing import Any
 request = json.load(sys.stdin)
 sys.path.insert(0, f"{request['root']}/lib")
 
-from kbuild_tasks.core import model  # noqa: E402
+from kbuild_tasks.core import buildmode, model  # noqa: E402
 from kbuild_tasks.core.errors import KbuildError  # noqa: E402
 from kbuild_tasks.effects.context import Context, Paths  # noqa: E402
 from kbuild_tasks.stages import prepare, release, sync  # noqa: E402
@@ -34,6 +34,8 @@ def cluster(value: dict[str, Any]) -> model.Cluster:
     )
 
 
+for key, value in request.get("constants", {}).items():
+    setattr(buildmode, key, value)
 made = cluster(request["cluster"])
 paths = Paths.of(made)
 
