@@ -19,7 +19,7 @@ _INCLUDED = re.compile(r"(?:In file included from|\s+from) (?P<file>[^\s:][^:]*)
 _MODPOST = re.compile(r'ERROR: modpost: "(?P<symbol>[^"]+)" \[(?P<module>[^\]]+)\] undefined!')
 _MODPOST_OTHER = re.compile(r"(?:ERROR|FATAL): modpost: (?P<text>.+)")
 _UNDEFINED = re.compile(
-    r"(?:.*ld(?:\.\w+)?: )?(?P<file>[^\s:(]+):?\(?[^:]*\)?: undefined reference to [`'](?P<symbol>[^`']+)'"
+    r"(?:\S*ld(?:\.\w+)?: )?(?P<file>[^\s:(]+)(?::\d+)?:?(?:\([^)]*\))?: undefined reference to [`'](?P<symbol>[^`']+)'"
 )
 _MULTIPLE = re.compile(r"(?:.*ld(?:\.\w+)?: )?(?P<file>[^\s:(]+):.*multiple definition of [`'](?P<symbol>[^`']+)'")
 _NO_RULE = re.compile(
@@ -99,10 +99,14 @@ def stopped_at(lines: Iterable[str]) -> str:
 def blame(problem: Problem, touched: Mapping[str, Sequence[str]]) -> list[str]:
     """Patches that touched the file of a problem, or the files that include it, or the directory's Makefile."""
     stem = problem.file.rpartition(".")[0]
-    near = {
+    near: tuple[str, ...] = {
         "symbol": (f"{stem}.c",),
         "rule": (f"{problem.file.rpartition('/')[0]}/Makefile".lstrip("/"), f"{stem}.c"),
     }.get(problem.kind, ())
+    if (
+        problem.kind == "link" and "/" not in problem.file
+    ):  # ld knows the name that the compiler left, without directory
+        near = tuple(path for path in touched if path.rpartition("/")[2] == problem.file)
     named: dict[str, None] = {}
     for path in (problem.file, *near, *problem.included_by):
         for patch in touched.get(path, ()):

@@ -52,7 +52,7 @@ _REASONS = (
 )
 AVOIDED = "no worker was left: all were being avoided after failures"
 LOST = "did not answer, the client was ended"
-COMPILER_FAILED = "its compiler failed on it"
+COMPILER_FAILED = "could not compile what compiles here"
 PREPROCESSOR_FAILED = "preprocessing failed here"
 
 

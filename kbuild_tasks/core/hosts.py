@@ -224,6 +224,8 @@ def _environment(hosts: str) -> dict[str, str]:
         # Never 0: 3.4 then retries a dead host for ever, forking a preprocessor each turn.
         "DISTCC_BACKOFF_PERIOD": "8",
         "DISTCC_PAUSE_TIME_MSEC": "25",  # how often a blocked client looks for a free slot; 1000 by default
-        "DISTCC_IO_TIMEOUT": "30",  # a worker that vanishes without a reset; 300 by default
+        # The last resort: a worker that vanishes is noticed in seconds (effects/distcc_watch.py), a frozen one in 45 s,
+        # and this must be longer than both and than the longest compile of a slow board; 300 by default.
+        "DISTCC_IO_TIMEOUT": "90",
         "DISTCC_NO_REWRITE_CROSS": "1",  # else gcc becomes x86_64-linux-gnu-gcc and kbuild rebuilds everything
     }

@@ -16,7 +16,7 @@ from kbuild_tasks.core import progress
 from kbuild_tasks.core.distcc_log import LOCAL
 from kbuild_tasks.effects.distcc import Client
 from kbuild_tasks.effects.distcc_watch import Loss, Watch, end_client
-from kbuild_tasks.effects.remaining import START, Remaining
+from kbuild_tasks.effects.remaining import Remaining
 
 EVERY = 0.5  # seconds between events
 ENOUGH = 20  # objects, before the rest is asked for
@@ -90,13 +90,13 @@ class Monitor:
         self._watch.close()
 
     def _count(self, now: float) -> None:
-        if not self._remaining.begun and now - self._began > START and self._client.done() >= ENOUGH:
-            self._remaining.begin(frozenset(self._finished()))
+        if self._client.done() >= ENOUGH:
+            self._remaining.tick(now - self._began, self._finished)
 
-    def _finished(self) -> list[str]:
+    def _finished(self) -> frozenset[str]:
         here = [name for name, what in self._client.given.items() if what == "here"]
         # the last ones handed to a compiler here may not be finished: the front does not wait for them
-        return [*self._client.log.ended, *here[: -2 * max(1, self._client.plan.jobs)]]
+        return frozenset([*self._client.log.ended, *here[: -2 * max(1, self._client.plan.jobs)]])
 
     def _total(self) -> int | None:
         names = self._remaining.names

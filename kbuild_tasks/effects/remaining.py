@@ -6,9 +6,10 @@ with nothing to do costs (Linux 6.1, 1,300 objects: 4 CPU s), so it starts only 
 a build that is shorter needs no estimate. The names it prints, joined with those that are done by then, are all
 objects of the walk whenever it began: each was either made before the walk came to it, or printed.
 
-It would tell all objects if it were called with other variables than the build. So what was finished before it began
-must not be among what it prints; if it is, or if it fails, nothing is known and nothing is said. Objects that are made
-after the link (the boot loader's part of arch/x86/boot) join the total when they are made.
+It would tell too many if it were called with other variables than the build, or while a tool that objects depend on is
+still being made. So what was finished before it began must not be among what it prints; if it is, or if it fails,
+nothing is said, and it is tried again later, TRIES times in all. Objects that are made after the link (the boot
+loader's part of arch/x86/boot) join the total when they are made.
 """
 
 from __future__ import annotations
@@ -17,32 +18,39 @@ import contextlib
 import os
 import re
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from kbuild_tasks.core.errors import KbuildError
 from kbuild_tasks.effects import shell
 
 START = 6.0
+AGAIN = 15.0
+TRIES = 4
 _COMPILE = re.compile(rb" -D__KERNEL__ .* -c -o (\S+) (?:\S+\.c)(?=[ ;]|$)")
 _OURS = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKE_TERMOUT", "MAKE_TERMERR", "KBUILD_TASKS_RECORD", "DISTCC_HOSTS")
 
 
 class Remaining:
-    """begin() once; `names` is None until the walk has ended well. stop() ends it."""
+    """tick() now and then; `names` is None until a walk has ended well. stop() ends it."""
 
     def __init__(self, tree: Path) -> None:
         self.names: frozenset[str] | None = None
         self._tree = tree
         self._thread: threading.Thread | None = None
         self._stopped = threading.Event()
+        self._tries = 0
+        self._next = START
 
-    @property
-    def begun(self) -> bool:
-        return self._thread is not None
-
-    def begin(self, finished: frozenset[str]) -> None:
-        """Start the walk; `finished` are objects that this build has made already."""
-        self._thread = threading.Thread(target=self._walk, args=(finished,), daemon=True)
+    def tick(self, seconds: float, finished: Callable[[], frozenset[str]]) -> None:
+        """Begin a walk if one is due `seconds` after the build's start; finished() tells objects that are made."""
+        if self.names is not None or self._tries >= TRIES or seconds < self._next:
+            return
+        if self._thread and self._thread.is_alive():
+            return
+        self._tries += 1
+        self._next = seconds + AGAIN * self._tries
+        self._thread = threading.Thread(target=self._walk, args=(finished(),), daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -55,7 +63,7 @@ class Remaining:
         if make is None:
             return
         variables, env = make
-        argv = ["nice", "-n", "19", "make", "--no-print-directory", "-n", *variables, "."]
+        argv = ["nice", "-n", "10", "make", "--no-print-directory", "-n", *variables, "."]
         names: set[str] = set()
         with contextlib.suppress(KbuildError), open(os.devnull, "wb") as nothing:
             import subprocess

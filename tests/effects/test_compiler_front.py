@@ -1,0 +1,293 @@
+"""The compiler front, run by a real sh: what goes to distcc, what to the compiler, and what is recorded.
+
+The compiler and distcc here are scripts that write down what they were given.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from kbuild_tasks.core.errors import KbuildError
+from kbuild_tasks.effects.compiler import compilers, identity, make_front
+
+TOOL = """#!/bin/sh
+{{ printf '%s' "{name}"; printf ' <%s>' "$@"; echo; }} >>"$CALLS"
+{then}
+"""
+KERNEL = ["-Wp,-MMD,a.d", "-nostdinc", "-I./include", "-include", "./include/linux/kconfig.h", "-D__KERNEL__", "-O2"]
+COMPILE = [*KERNEL, "-c", "-o", "fs/a.o", "fs/a.c"]
+EXTRA = ' <-fdirectives-only> <-Wno-builtin-macro-redefined> <-D__BASE_FILE__="fs/a.c">'
+
+
+class Bench:
+    def __init__(self, top: Path) -> None:
+        self.top, self.calls, self.record = top, top / "calls", top / "record"
+        self.real = top / "real"
+        self.real.mkdir()
+        self.tool("gcc")
+        self.tool("distcc")
+        self.front = make_front(top / "a front", str(self.real))
+
+    def tool(self, name: str, then: str = "") -> None:
+        path = self.real / name
+        path.write_text(TOOL.format(name=name, then=then))
+        path.chmod(0o755)
+
+    def __call__(self, *args: str, path: str | None = None, hosts: str = "h/1", recorded: bool = True) -> int:
+        env = {
+            "PATH": path or f"{self.front}:{self.real}:/usr/bin:/bin",
+            "CALLS": str(self.calls),
+            "DISTCC_HOSTS": hosts,
+        }
+        if recorded:
+            env["KBUILD_TASKS_RECORD"] = str(self.record)
+        return subprocess.run(["gcc", *args], env=env, executable=None, cwd=self.top).returncode
+
+    def said(self) -> list[str]:
+        return self.calls.read_text().splitlines() if self.calls.exists() else []
+
+    def noted(self) -> str:
+        return self.record.read_text() if self.record.exists() else ""
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    made = Bench(tmp_path)
+    monkeypatch.setenv("PATH", f"{made.front}:/usr/bin:/bin")  # subprocess looks the program up here
+    return made
+
+
+def shown(args: list[str]) -> str:
+    return "".join(f" <{arg}>" for arg in args)
+
+
+def test_kernel_c_goes_to_distcc(bench: Bench) -> None:
+    assert bench(*COMPILE) == 0
+    assert bench.said() == [f"distcc <gcc>{shown(COMPILE)}{EXTRA}"]
+    assert bench.noted() == "far\t\tfs/a.o\n"
+
+
+def test_without_workers_the_compiler_gets_the_same_arguments(bench: Bench) -> None:
+    assert bench(*COMPILE, hosts="") == 0
+    assert bench.said() == [f"gcc{shown(COMPILE)}{EXTRA}"]
+    assert bench.noted() == "here\talone\tfs/a.o\n"
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["--version"],
+        ["-E", "-D__KERNEL__", "-c", "-o", "a.o", "a.c"],
+        ["-D__KERNEL__", "-S", "-o", "bounds.s", "bounds.c"],
+        ["-D__KERNEL__", "-c", "-o", "a.o", "a.S"],
+        ["-D__KERNEL__", "-D__ASSEMBLY__", "-c", "-o", "head.o", "head.S"],
+        ["-D__KERNEL__", "-c", "-x", "c", "/dev/null", "-o", "tmp.o"],
+        ["-D__KERNEL__", "-Werror", "-c", "-o", "tmp", "-xc", "-"],
+        ["-O2", "-c", "-o", "scripts/kallsyms.o", "scripts/kallsyms.c"],
+        ["-o", "scripts/kallsyms", "scripts/kallsyms.o"],
+        ["-D__KERNEL__", "-c", "-o", "conftest.o", "conftest.c"],
+        ["-D__KERNEL__", "-c", "-o", "a.o", "a.c", "b.c"],
+        ["-D__KERNEL__", "-c", "a.c"],
+        ["@response", "-D__KERNEL__", "-c", "-o", "a.o", "a.c"],
+        [],
+    ],
+)
+def test_everything_else_goes_to_the_compiler_as_it_is(bench: Bench, args: list[str]) -> None:
+    assert bench(*args) == 0
+    assert bench.said() == [f"gcc{shown(args)}" if args else "gcc <>"]
+    assert bench.noted() == ""
+
+
+@pytest.mark.parametrize(
+    ("arg", "why"),
+    [
+        ("-fplugin=./scripts/gcc-plugins/latent.so", "plugin"),
+        ("-fplugin-arg-x-y", "plugin"),
+        ("-march=native", "native"),
+        ("-mtune=native", "native"),
+        ("-gsplit-dwarf", "split-dwarf"),
+        ("-fprofile-arcs", "profile"),
+        ("-ftest-coverage", "profile"),
+        ("-save-temps", "side-file"),
+        ("-fstack-usage", "side-file"),
+        ("-fdump-tree-all", "side-file"),
+        ("-Wa,-adhln", "assembler-file"),
+        ("-Wa,arch/x86/macros.s", "assembler-file"),
+        ("-specs=x.specs", "specs"),
+    ],
+)
+def test_what_distcc_would_get_wrong_is_compiled_here(bench: Bench, arg: str, why: str) -> None:
+    assert bench(arg, *COMPILE) == 0
+    assert bench.said() == [f"gcc <{arg}>{shown(COMPILE)}{EXTRA}"]
+    assert bench.noted() == f"here\t{why}\tfs/a.o\n"
+
+
+@pytest.mark.parametrize("arg", ["-Wunused-macros", "-g3"])
+def test_what_does_not_go_with_unexpanded_macros_is_compiled_here_without(bench: Bench, arg: str) -> None:
+    assert bench(arg, *COMPILE) == 0
+    assert bench.said() == [f"gcc <{arg}>{shown(COMPILE)}"]
+    assert bench.noted() == "here\tmacros\tfs/a.o\n"
+
+
+@pytest.mark.parametrize("source", ["kernel/configs.c", "./kernel/kheaders.c", "/b/linux/kernel/configs.c"])
+def test_an_object_that_includes_a_file_by_assembly_is_compiled_here(bench: Bench, source: str) -> None:
+    assert bench(*KERNEL, "-c", "-o", "x.o", source) == 0
+    assert bench.noted() == "here\tincbin\tx.o\n"
+
+
+@pytest.mark.parametrize(
+    "arg",
+    [
+        "-march=armv8-a",
+        "-mtune=generic",
+        "-fshort-wchar",
+        "-gdwarf-5",
+        "-fstack-protector",
+        "-fpatchable-function-entry=5",
+        "-ftrivial-auto-var-init=zero",
+        "-Wa,-mno-warn-deprecated",
+        "-falign-jumps=1",
+        "-fdata-sections",
+        "-Wundef",
+        "-Wp,-D_FORTIFY_SOURCE=2",
+        "-pg",
+        "-mfentry",
+    ],
+)
+def test_flags_of_ordinary_kernels_do_not_keep_an_object_here(bench: Bench, arg: str) -> None:
+    assert bench(arg, *COMPILE) == 0
+    assert bench.noted() == "far\t\tfs/a.o\n"
+
+
+HOSTILE = ["a b", "$(touch pwned)", "`touch pwned`", "'; touch pwned; '", '"x"', "a\\b", "*", "-n", "ä", "a\nb", ""]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_arguments_arrive_as_they_were(bench: Bench, text: str) -> None:
+    for hosts in ("h/1", ""):
+        bench.calls.unlink(missing_ok=True)
+        bench(f"-DX={text}", *COMPILE, hosts=hosts)
+        assert f"<-DX={text}>" in bench.calls.read_text()
+    assert not (bench.top / "pwned").exists()
+
+
+@pytest.mark.parametrize("name", ['a"b.c', "a\\b.c", "a b.c", "$(touch pwned).c"])
+def test_a_source_whose_name_is_no_c_string_is_compiled_here(bench: Bench, name: str) -> None:
+    assert bench(*KERNEL, "-c", "-o", "x.o", name) == 0
+    assert bench.said() == [f"gcc{shown([*KERNEL, '-c', '-o', 'x.o', name])}"]
+    assert bench.noted() == "here\tname\tx.o\n"
+    assert not (bench.top / "pwned").exists()
+
+
+def test_an_error_of_the_compiler_is_final(bench: Bench) -> None:
+    bench.tool("distcc", "exit 1")
+    assert bench(*COMPILE) == 1
+    assert len(bench.said()) == 1
+
+
+def test_a_client_that_was_ended_is_started_again(bench: Bench) -> None:
+    bench.tool("distcc", '[ "$(wc -l <"$CALLS")" -ge 2 ] || kill -TERM $$')
+    assert bench(*COMPILE) == 0
+    assert [line.split()[0] for line in bench.said()] == ["distcc", "distcc"]
+    assert bench.noted() == "far\t\tfs/a.o\nlost\t143\tfs/a.o\n"
+
+
+def test_a_distcc_that_cannot_work_does_not_stop_the_build(bench: Bench) -> None:
+    bench.tool("distcc", "exit 116")
+    assert bench(*COMPILE) == 0
+    assert [line.split()[0] for line in bench.said()] == ["distcc", "distcc", "distcc", "gcc"]
+    (bench.real / "distcc").unlink()
+    bench.calls.unlink()
+    assert bench(*COMPILE, path=f"{bench.front}:{bench.real}") == 0
+    assert bench.said() == [f"gcc{shown(COMPILE)}{EXTRA}"]
+
+
+def test_outside_of_a_build_the_front_does_nothing(bench: Bench) -> None:
+    assert bench(*COMPILE, recorded=False) == 0
+    assert bench.said() == [f"gcc{shown(COMPILE)}"]
+
+
+@pytest.mark.parametrize("path", ["{real}:{front}:/usr/bin:/bin", "/nowhere:{front}:{real}:/usr/bin:/bin"])
+def test_the_front_finds_the_compiler_wherever_it_stands_itself(bench: Bench, path: str) -> None:
+    env = {"PATH": path.format(front=bench.front, real=bench.real), "CALLS": str(bench.calls)}
+    done = subprocess.run([bench.front / "gcc", "-v"], env=env)
+    assert done.returncode == 0
+    assert bench.said() == ["gcc <-v>"]
+
+
+def test_which_names_are_compilers(tmp_path: Path) -> None:
+    for name in (
+        "gcc",
+        "cc",
+        "gcc-12",
+        "aarch64-linux-gnu-gcc",
+        "arm-linux-gnueabihf-gcc-12",
+        "gcc-ar",
+        "gcc-nm-12",
+        "c89-gcc",
+        "g++",
+        "clang",
+        "gccgo",
+        "x86_64-pc-linux-gnu-gcc-13.2.1",
+        "distcc",
+    ):
+        (tmp_path / name).touch()
+    assert compilers(f"{tmp_path}:/nowhere::") == [
+        "aarch64-linux-gnu-gcc",
+        "arm-linux-gnueabihf-gcc-12",
+        "cc",
+        "gcc",
+        "gcc-12",
+        "x86_64-pc-linux-gnu-gcc-13.2.1",
+    ]
+
+
+def test_a_front_that_is_right_keeps_its_time_and_strange_files_go(bench: Bench) -> None:
+    front = bench.front / "gcc"
+    os.utime(front, (1, 1))
+    (bench.front / "old-gcc").write_text("x")
+    make_front(bench.front, str(bench.real))
+    assert front.stat().st_mtime == 1
+    assert sorted(os.listdir(bench.front)) == ["gcc"]
+    front.write_text("damaged")
+    make_front(bench.front, str(bench.real))
+    assert front.read_text().startswith("#!/bin/sh\n")
+    assert stat.S_IMODE(front.stat().st_mode) & 0o111
+
+
+def test_a_directory_that_path_cannot_name(tmp_path: Path) -> None:
+    with pytest.raises(KbuildError, match="cannot have a colon"):
+        make_front(tmp_path / "a:b", "/usr/bin")
+
+
+def test_identity_starts_nothing_while_the_compiler_is_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "compiler.json"
+    first = identity(cache)
+    assert set(first) == {"version", "machine", "binutils", "text"}
+    assert all(first.values())
+    assert first["version"] in first["text"]
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("a process was started")
+
+    monkeypatch.setattr("kbuild_tasks.effects.shell.run", never)
+    assert identity(cache) == first
+    text = cache.read_text()
+    cache.write_text(text.replace('"cc1": [\n   "', '"cc1": [\n   "/nowhere'))
+    with pytest.raises(AssertionError, match="started"):
+        identity(cache)
+    cache.write_text("{")
+    with pytest.raises(AssertionError, match="started"):
+        identity(cache)
+
+
+def test_no_compiler(tmp_path: Path) -> None:
+    with pytest.raises(KbuildError, match="no-such-gcc is not installed"):
+        identity(tmp_path / "c.json", "no-such-gcc")
