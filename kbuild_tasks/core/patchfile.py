@@ -142,18 +142,23 @@ class Patch:
         """All files that it touches, before and after, in its order."""
         return tuple(dict.fromkeys(path for file in self.files for path in file.paths))
 
-    def rounds(self) -> tuple[bytes, ...]:
-        """Texts to apply one after the other; in each no path occurs twice.
+    def rounds(self) -> tuple[tuple[FilePatch, ...], ...]:
+        """What to apply one after the other; in each round no path occurs twice.
 
         One file may hold several mails that change the same path in turn: git-apply(1) reads each of its arguments
         on top of the one before, which is what is meant.
         """
-        texts: list[list[bytes]] = []
+        found: list[list[FilePatch]] = []
         taken: set[str] = set()
         for file in self.files:
-            if not texts or taken.intersection(file.paths):
-                texts.append([])
+            if not found or taken.intersection(file.paths):
+                found.append([])
                 taken = set()
-            texts[-1].append(file.text())
+            found[-1].append(file)
             taken.update(file.paths)
-        return tuple(b"".join(parts) for parts in texts)
+        return tuple(tuple(files) for files in found)
+
+
+def text(files: tuple[FilePatch, ...]) -> bytes:
+    """Several files as one input for git-apply(1)."""
+    return b"".join(file.text() for file in files)

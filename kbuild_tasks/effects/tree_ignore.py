@@ -111,10 +111,10 @@ def _nested(git: Git, tree: str) -> dict[str, bytes]:
     objects = {}
     for entry in git("ls-tree", "-r", "-z", "--full-tree", tree).out.split(b"\0"):
         if entry.endswith(b"/.gitignore"):
-            info, _, path = entry.partition(b"\t")
-            mode, _, name = info.split(b" ")
+            info, _, where = entry.partition(b"\t")
+            mode, _, blob = info.split(b" ")
             if mode != b"120000":
-                objects[os.fsdecode(path)] = name
+                objects[os.fsdecode(where)] = blob
     if not objects:
         return {}
     answer = git("cat-file", "--batch", stdin=b"".join(name + b"\n" for name in objects.values())).out

@@ -28,6 +28,7 @@ from pathlib import Path
 from kbuild_tasks.core.errors import KbuildError
 from kbuild_tasks.effects.tree_git import DamagedIndex, Git, as_input, names
 from kbuild_tasks.effects.tree_ignore import generated, is_real_directory, untracked
+from kbuild_tasks.effects.tree_index import set_times
 from kbuild_tasks.effects.tree_state import FRESH, UNKNOWN, State, WorkTree
 
 OLD_TIME = 1_000_000_000  # 2001-09-09: after 1980, which zip and FAT need, and before any kernel built here
@@ -35,22 +36,23 @@ OLD_TIME = 1_000_000_000  # 2001-09-09: after 1980, which zip and FAT need, and 
 PRODUCTS = (".config", "vmlinux", "vmlinux.o", "modules.order", "Module.symvers", "include/config/auto.conf")
 
 
-def move(git: Git, worktree: Path, target: str) -> list[str]:
+def move(git: Git, worktree: Path, target: str, clean: bool = False) -> list[str]:
     """Bring `worktree` to `target` exactly, but for files that no source tree has. Returns the paths written.
 
+    clean  those go too
     Only files whose content or mode differs are written. Raises KbuildError: a damaged repository, a full disk, a
     clock that is behind what was built, something in the way, a file system that cannot hold the tree.
     """
     work = WorkTree.of(git, worktree)
     with work.locked():
         try:
-            return _move(work, target)
+            return _move(work, target, clean)
         except DamagedIndex:
             work.index.unlink(missing_ok=True)
-            return _move(work, target)
+            return _move(work, target, clean)
 
 
-def _move(work: WorkTree, target: str) -> list[str]:
+def _move(work: WorkTree, target: str, clean: bool) -> list[str]:
     state = _start(work)
     git = work.git
     work.going_to(target, state)
@@ -62,9 +64,10 @@ def _move(work: WorkTree, target: str) -> list[str]:
     _remove(work.path, _leftovers(work, state, target), git, target)
     if differing:
         git("checkout-index", "-f", "-u", "-q", "-z", "--stdin", stdin=as_input(differing))
-    if state.mode == FRESH:
-        for path in names(git("ls-files", "-z").out):
-            os.utime(work.path / path, (OLD_TIME, OLD_TIME), follow_symlinks=False)
+    if state.mode == FRESH and not set_times(work.index, work.path, OLD_TIME):
+        raise DamagedIndex(f"the index {work.index} is of a kind that git was not asked for")
+    if clean:
+        git("clean", "-ffdxq")
     left = _differing(git) if differing else []
     if left:
         raise KbuildError(

@@ -1,0 +1,157 @@
+"""patch: the series, and what the PKGBUILD's prepare() does, as one tree; then the build tree is moved to it.
+
+Every patch is parsed before any is applied, all are applied to an index, prepare() runs in a tree of its own: until
+the last step nothing that is built from has changed, so a failure leaves the build tree as it was.
+
+    <state>/prepare/makepkg/<pkgbase>/src/<srctree>    where prepare() runs; kept, so that the next run moves it too
+    <workdir>/makepkg/<pkgbase>/src/<srctree>          the build tree
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kbuild_tasks.core.errors import ConfigError, KbuildError
+from kbuild_tasks.core.model import Inputs, Outcome
+from kbuild_tasks.core.patchfile import Patch, text
+from kbuild_tasks.effects.context import Context, Paths
+
+
+def inputs(project: Any) -> Inputs:
+    """The series in its order, prepare() and the files beside the PKGBUILD that it names; the pristine tree."""
+    series = (project.series_file,) if project.series_file else ()
+    named = project.pkgbuild.local_files("prepare", [os.path.basename(path) for path in project.beside_pkgbuild])
+    beside = tuple(path for path in project.beside_pkgbuild if os.path.basename(path) in named)
+    return Inputs(
+        files=(*series, *project.series, *beside),
+        values={"prepare": project.pkgbuild.digest("prepare"), "arch": project.cluster.kernel.arch},
+        receipts=("extract",),
+    )
+
+
+def lost(paths: Paths, results: Mapping[str, Any]) -> Iterable[str]:
+    """Why the results of a finished run are not there any more: workdir may be a tmpfs."""
+    tree = paths.builddir / results["place"]
+    if not (tree / "Makefile").is_file():
+        yield f"the build tree {tree} is not there"
+
+
+def run(ctx: Context) -> Outcome:
+    """Raises ConfigError for a patch that cannot be read or does not apply, CommandFailed when prepare() fails."""
+    from kbuild_tasks.effects.project import Project
+    from kbuild_tasks.effects.tree import Trees
+
+    project = Project(ctx.cluster)
+    extracted = ctx.receipts["extract"]["results"]
+    place = f"{extracted['pkgbase']}/src/{extracted['srctree']}"
+    trees = Trees(ctx.paths.repository)
+    patches = read_series(ctx.paths.root, project.series)
+    ctx.emit("patch", {"step": "apply"})
+    tree = apply(trees, extracted["tree"], patches)
+    message = f"{len(patches)} applied" if patches else "no patches: the source as it is"
+    if "prepare" in project.pkgbuild.functions:
+        ctx.emit("patch", {"step": "prepare()"})
+        tree, count = run_prepare(ctx, trees, tree, place, extracted)
+        message += f"; prepare() changed {count} file{'' if count == 1 else 's'}" if count else ""
+    ctx.emit("patch", {"step": "move the tree"})
+    trees.move(ctx.paths.builddir / place, tree)
+    results = {
+        "tree": tree,
+        "place": place,
+        "series": [os.path.basename(path) for path in project.series],
+        "touched": touched(patches),
+    }
+    return Outcome(message, results, warnings=_unlisted(ctx, project))
+
+
+def read_series(root: Path, files: Sequence[str]) -> tuple[Patch, ...]:
+    """Parse all patches (paths relative to `root`). Raises ConfigError."""
+    from kbuild_tasks.core.patchparse import parse_patch
+
+    patches = []
+    for path in files:
+        try:
+            data = (root / path).read_bytes()
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            raise ConfigError(f"there is no patch {path}", "correct the series file, or put the patch there") from None
+        patches.append(parse_patch(path, data))
+    return tuple(patches)
+
+
+def apply(trees: Any, base: str, patches: Sequence[Patch]) -> str:
+    """The tree with the series on it. Raises ConfigError that says which patch fails, where and why."""
+    from kbuild_tasks.effects.tree import DoesNotApply
+
+    rounds = [(position, files) for position, patch in enumerate(patches) for files in patch.rounds()]
+    try:
+        applied: str = trees.apply(base, [(patches[position].name, text(files)) for position, files in rounds])
+    except DoesNotApply as failed:
+        from kbuild_tasks.core.patchwhy import refusal
+
+        position, files = rounds[failed.position]
+        before = failed.before
+        raise refusal(
+            patches,
+            position,
+            files,
+            lambda path: trees.read(before, path),
+            lambda: trees.files(before),
+            failed.said,
+            failed.reverses,
+        ) from None
+    return applied
+
+
+def run_prepare(ctx: Context, trees: Any, tree: str, place: str, extracted: Mapping[str, Any]) -> tuple[str, int]:
+    """prepare() of the PKGBUILD on a tree of its own -> (the tree that it left, number of files it changed)."""
+    from kbuild_tasks.effects import makepkg
+
+    makepkg.refuse_root()
+    paths = Paths(ctx.paths.root, ctx.paths.state / "prepare", ctx.paths.state)
+    scratch = paths.builddir / place
+    if scratch.parent.is_dir():
+        for entry in os.scandir(scratch.parent):  # makepkg brings them back as they were unpacked
+            if entry.name != scratch.name:
+                if entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry)
+                else:
+                    os.unlink(entry)
+    trees.move(scratch, tree, clean=True)
+    makepkg.run_function(
+        paths,
+        "prepare",
+        pkgbuild=ctx.paths.root / ctx.cluster.kernel.pkgbuild,
+        pkgver=extracted.get("pkgver"),
+        arch=ctx.cluster.kernel.arch,
+        env=makepkg.environment(),
+        jobs=os.cpu_count() or 1,
+        log=ctx.log,
+    )
+    if not scratch.is_dir():
+        raise KbuildError(f"prepare() of the PKGBUILD removed {scratch.name}, the kernel's tree")
+    left = trees.snapshot(scratch, tree)
+    return left.tree, len(left.paths)
+
+
+def touched(patches: Sequence[Patch]) -> dict[str, list[str]]:
+    """path -> names of the patches that touch it, in order: for whoever explains a compiler error."""
+    found: dict[str, list[str]] = {}
+    for patch in patches:
+        for path in patch.paths:
+            found.setdefault(path, []).append(os.path.basename(patch.name))
+    return found
+
+
+def _unlisted(ctx: Context, project: Any) -> tuple[str, ...]:
+    from kbuild_tasks.core.series import unlisted
+
+    directory = ctx.cluster.kernel.patches
+    if not directory:
+        return ()
+    names = os.listdir(ctx.paths.root / directory)
+    series = [path.removeprefix(f"{directory}/") for path in project.series]
+    return unlisted(names, series, project.series_file or directory)
