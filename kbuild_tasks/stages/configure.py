@@ -1,23 +1,25 @@
 """configure: the final .config from base, fragments and `require`, by the tree's own kconfig, and the proof of it.
 
 Nothing is installed before every request is proven or waived: a refused configuration leaves the build tree as it was.
+What only run() needs is imported there: inputs() is asked for by each doit, also when there is nothing to do.
 """
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from datetime import date
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from kbuild_tasks.core import kconfig, kconfig_hazards
+from kbuild_tasks.core import kconfig
 from kbuild_tasks.core.errors import CommandFailed, ConfigError
 from kbuild_tasks.core.kconfig import Merged, Unmet, Verdict
 from kbuild_tasks.core.kconfig_syntax import Request, parse, parse_config, required
 from kbuild_tasks.core.model import Inputs, Outcome
 from kbuild_tasks.effects.context import Context
 from kbuild_tasks.effects.files import sha256_text
-from kbuild_tasks.effects.kconfig import Kbuild, explain_failure, read_text, replace
+
+if TYPE_CHECKING:
+    from kbuild_tasks.effects.kconfig import Kbuild
 
 SHOWN = 3
 
@@ -45,6 +47,10 @@ def run(ctx: Context) -> Outcome:
 
 def configure(ctx: Context, today: date) -> Outcome:
     """Raises ConfigError for lines that are no configuration and for requests that did not take on `today`."""
+    import shutil
+
+    from kbuild_tasks.effects.kconfig import explain_failure
+
     kbuild = _kbuild(ctx)
     kbuild.prepare()
     try:
@@ -65,12 +71,16 @@ def configure(ctx: Context, today: date) -> Outcome:
 
 
 def _kbuild(ctx: Context) -> Kbuild:
+    from kbuild_tasks.effects.kconfig import Kbuild
+
     extracted = ctx.receipts["extract"]["results"]
     tree = ctx.paths.builddir / extracted["pkgbase"] / "src" / extracted["srctree"]
     return Kbuild(tree, ctx.paths.workdir / "configure", ctx.cluster.kernel.arch, ctx.log)
 
 
 def _merge(ctx: Context, kbuild: Kbuild) -> Merged:
+    from kbuild_tasks.effects.kconfig import read_text
+
     kernel, root = ctx.cluster.kernel, ctx.paths.root
     fragments = [parse(read_text(root, name, "kernel.fragments"), name) for name in kernel.fragments]
     require = required(kernel.require, dict(kernel.require_lines), ctx.cluster.source)
@@ -124,6 +134,9 @@ def _waiver_warnings(verdict: Verdict) -> list[str]:
 
 
 def _install(ctx: Context, kbuild: Kbuild, text: str, merged: Merged, warnings: Sequence[str]) -> Outcome:
+    from kbuild_tasks.core import kconfig_hazards
+    from kbuild_tasks.effects.kconfig import replace
+
     final = parse_config(text)
     copy = ctx.paths.build / "config"
     before = parse_config(copy.read_text("utf-8")) if copy.is_file() else None
