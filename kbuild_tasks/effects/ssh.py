@@ -71,7 +71,6 @@ def render(cluster: Cluster) -> str:
         "GlobalKnownHostsFile": "/dev/null",
         "UpdateHostKeys": "no",
         "VerifyHostKeyDNS": "no",
-        "IdentitiesOnly": "yes",
         "PreferredAuthentications": "publickey",
         "ConnectTimeout": str(int(ssh.connect_timeout)),
         "ServerAliveInterval": "2",
@@ -83,7 +82,8 @@ def render(cluster: Cluster) -> str:
         "ControlMaster": "auto",
         "ControlPersist": str(PERSIST),
     }
-    if ssh.identity:
+    if ssh.identity:  # without it ssh's own choice: the agent's keys and the default files
+        options["IdentitiesOnly"] = "yes"
         options["IdentityFile"] = _quoted(os.path.expanduser(ssh.identity))
     lines.append("Host *")
     lines += [f"  {key} {value}" for key, value in options.items()]
