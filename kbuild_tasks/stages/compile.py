@@ -19,7 +19,7 @@ from kbuild_tasks.core.errors import CommandFailed, KbuildError
 from kbuild_tasks.core.model import Inputs, Outcome
 from kbuild_tasks.effects import makepkg
 from kbuild_tasks.effects.context import Context, Paths
-from kbuild_tasks.effects.files import read_json, sha256_file
+from kbuild_tasks.effects.files import read_json, sha256_file, sha256_text
 
 FEW = 10  # fallbacks below this number fail no build: three of five objects of an edit say nothing of a cluster
 KEPT_LINES = 4000
@@ -220,6 +220,15 @@ def _results(tree: Path) -> dict[str, Any]:
     return {
         "kernelrelease": release.read_text().strip(),
         "vmlinux_sha256": sha256_file(image),
+        "modules_sha256": _modules(tree),
         "config_sha256": sha256_file(tree / ".config"),
         **({"build_id": build_id} if build_id else {}),
     }
+
+
+def _modules(tree: Path) -> str:
+    """One digest over every module that was built: an edit of a module leaves vmlinux as it was."""
+    order = tree / "modules.order"  # Documentation/kbuild/kbuild.rst: "records the order in which modules appear"
+    names = order.read_text().split() if order.is_file() else []
+    modules = [name.removesuffix(".o") + ".ko" if name.endswith(".o") else name for name in names]
+    return sha256_text(repr([(name, sha256_file(tree / name)) for name in sorted(modules)]))

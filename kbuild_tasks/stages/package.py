@@ -40,7 +40,7 @@ def inputs(project: Any) -> Inputs:
             "package": pkgbuild.digest("package"),
             "sign_key": project.cluster.build.sign_key,
         },
-        receipts=("compile",),
+        receipts=("patch", "compile"),  # the tree too: headers that no object was compiled from are packaged
     )
 
 
