@@ -11,7 +11,7 @@ fail() {  # fail WHAT: nothing stays of the attempt; a full disk is told as one
 	printf '%s\n' "$reason" >&2
 	rm -rf -- "$stage" "$drop" "$errors"
 	case $reason in
-	*'No space left'* | *'quota exceeded'*)
+	*'No space left'* | *'quota exceeded'* | *'Wrote only'*)  # the last is tar's word for a write cut short
 		die "has no space left in $state; nothing was changed there	free some space: df -h $state" ;;
 	esac
 	die "$1; nothing was changed there	run doit again, or look at $state there"

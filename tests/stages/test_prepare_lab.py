@@ -420,6 +420,8 @@ def current(nodes: Nodes, node: str) -> str:
 
 
 def test_sync_whole_or_nothing(nodes: Nodes) -> None:
+    for name in ("kubenode1", "kubenode2", "kubenode3"):
+        nodes.sh(name, f"rm -rf {STATE}/sync")
     first, again = nodes.run("sync", "sync")
     assert {told["message"] for told in first.values()} == {"6 files, 6 sent"}
     assert {told["message"] for told in again.values()} == {"6 files, already there"}
