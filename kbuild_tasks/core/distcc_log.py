@@ -5,6 +5,7 @@ few of them (src/compile.c, src/where.c, src/clinet.c, src/clirpc.c):
 
     (dcc_trace_version) ...                            a client starts; its PID may have been another's before
     (dcc_scan_args) found object/output file "O"       what it makes
+    (dcc_remove_disliked) remove HOST from list        a worker that failed lately and is avoided
     exec on HOST: ...                                  an attempt; HOST is "ADDRESS:PORT/SLOTS,lzo" or "localhost"
     [(function)] ERROR: ...                            what went wrong in it; the first one is the cause
     Warning: failed to distribute [...]                from here on it is a fallback, not a planned local job
@@ -17,7 +18,7 @@ A client that was killed has no end; its object is told by the client that tried
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 LOCAL = "localhost"
@@ -26,6 +27,7 @@ _LINE = re.compile(
     rb"^distcc\[(\d+)\] (?:"
     rb"(?P<start>\(dcc_trace_version\))"
     rb'|\(dcc_scan_args\) found object/output file "(?P<object>.*)"$'
+    rb"|\(dcc_remove_disliked\) remove (?P<avoided>\S+) from list"
     rb"|exec on (?P<host>\S+): "
     rb"|(?:\(\w+\) )?ERROR: (?P<error>.*)$"
     rb"|(?:\(\w+\) )?Warning: (?P<fallback>failed to distribute)"
@@ -62,7 +64,7 @@ class Job:
 
     host      the attempt that runs, or ran last: an endpoint ("10.0.0.12:3632") or "localhost"; "" while it waits
     tries     (endpoint, reason) of the attempts that failed
-    fallback  it was compiled here, or is being, because no worker did
+    fallback  it was compiled here, or is being, because no worker did: all that it tried failed, or all are avoided
     code      distcc's exit status; None while it runs
     since     the reader's clock when the attempt was read
     """
@@ -75,7 +77,7 @@ class Job:
     code: int | None = None
     since: float = 0.0
     error: str = ""
-    _compiled: bool = False
+    avoided: set[str] = field(default_factory=set)
 
     @property
     def remote(self) -> bool:
@@ -93,9 +95,12 @@ class DistccLog:
     """Feed it the bytes of the log as they come, in order; ask it for jobs.
 
     running  by PID; ended: by object, the last client that made it
+    workers  endpoints of all workers: a slot of the coordinator that a job takes while all of them are avoided is no
+             slot by plan
     """
 
-    def __init__(self) -> None:
+    def __init__(self, workers: Iterable[str] = ()) -> None:
+        self.workers = frozenset(workers)
         self.running: dict[int, Job] = {}
         self.ended: dict[str, Job] = {}
         self.heard: dict[str, float] = {}  # endpoint -> when it last sent an object
@@ -140,6 +145,12 @@ class DistccLog:
         elif kind == "host":
             self._attempt_failed(job)
             job.host, job.since = endpoint(text), now
+            if job.remote:
+                job.avoided.clear()
+            elif self.workers and job.avoided >= self.workers:
+                job.fallback = True
+        elif kind == "avoided":
+            job.avoided.add(endpoint(text))
         elif kind == "error":
             job.error = job.error or text
         elif kind == "cpp":
@@ -148,7 +159,7 @@ class DistccLog:
             self._attempt_failed(job)
             job.fallback, job.host = True, ""
         elif kind == "done":
-            job.host, job._compiled = endpoint(text), True
+            job.host = endpoint(text)
             if job.remote:
                 self.heard[job.host] = now
         elif kind == "exit":

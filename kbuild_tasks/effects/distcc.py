@@ -15,7 +15,7 @@ import os
 import shutil
 from pathlib import Path
 
-from kbuild_tasks.core.distcc_log import Distribution, DistccLog, distribution
+from kbuild_tasks.core.distcc_log import DistccLog, Distribution, distribution
 from kbuild_tasks.core.hosts import HostPlan
 from kbuild_tasks.effects.context import Paths
 
@@ -30,7 +30,7 @@ class Client:
         self.plan, self.front = plan, front
         self.directory = paths.state / "distcc"
         self.temporary = paths.workdir / "tmp"
-        self.log = DistccLog()
+        self.log = DistccLog(plan.nodes)
         self.given: dict[str, str] = {}  # object -> "far" | "here", as far as the front's record was read
         self._main = self.directory / "log"
         self._record = _Follower(self.directory / "objects")

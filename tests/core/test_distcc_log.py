@@ -74,6 +74,16 @@ def test_a_slot_of_the_coordinator_is_no_fallback() -> None:
     assert (dict(result.per_node), result.fallbacks, result.far) == ({"k1": 1}, (), 1)
 
 
+def test_a_slot_of_the_coordinator_while_all_workers_are_avoided_is_a_fallback() -> None:
+    avoided = [f"distcc[7] (dcc_remove_disliked) remove {host} from list\n" for host in (K2, K3)]
+    rest = attempt(7, "localhost") + end(7, "a", "localhost")
+    for count, fallback in ((1, False), (2, True)):
+        log = DistccLog(NODES)
+        log.feed((begin(7, "a") + "".join(avoided[:count]) + rest).encode())
+        assert log.ended["a.o"].fallback is fallback
+        assert log.ended["a.o"].reason == (distcc_log.AVOIDED if fallback else "")
+
+
 def test_refused_and_then_done_by_another_worker() -> None:
     result = told(begin(7, "a") + attempt(7, K2) + REFUSED.format(pid=7) + attempt(7, K3) + end(7, "a", K3))
     assert dict(result.per_node) == {"k3": 1}

@@ -1,0 +1,133 @@
+"""What is removed after a build that was killed, and what is kept: files as kbuild leaves them, with times set."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from kbuild_tasks.effects.leftovers import REST, REST_POWER, Mark, mend
+
+S = 1_000_000.0  # when the killed build began
+FIXDEP = (
+    "cmd_{o} := gcc -c -o {o} a.c\n\nsource_{o} := a.c\n\ndeps_{o} := \\\n  a.h \\\n\n"
+    "{o}: $(deps_{o})\n\n$(deps_{o}):\n"
+)
+SAVED = "cmd_{o} := rm -f {o}; ar cDPrST {o} a.o\n"
+
+
+@pytest.fixture(scope="session")
+def object_bytes(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    top = tmp_path_factory.mktemp("object")
+    (top / "a.c").write_text("int a;\n")
+    subprocess.run(["gcc", "-c", "-o", "a.o", "a.c"], cwd=top, check=True)
+    return (top / "a.o").read_bytes()
+
+
+class Tree:
+    def __init__(self, top: Path, raw: bytes) -> None:
+        self.top, self.raw = top / "tree", raw
+        (self.top / "fs").mkdir(parents=True)
+        self.mark = Mark(top / ".compiling")
+
+    def target(
+        self, name: str, made: float, recorded: float | None, raw: bytes | None = None, record: str = FIXDEP
+    ) -> None:
+        path = self.top / name
+        path.write_bytes(self.raw if raw is None else raw)
+        os.utime(path, (made, made))
+        if recorded is not None:
+            beside = path.with_name(f".{path.name}.cmd")
+            beside.write_text(record.replace("{o}", name))
+            os.utime(beside, (recorded, recorded))
+
+    def killed(self, power: bool = False) -> list[str]:
+        self.mark.set()
+        if power:
+            told = json.loads(self.mark.path.read_text())
+            self.mark.path.write_text(json.dumps({**told, "boot_id": "another"}))
+        os.utime(self.mark.path, (S, S))
+        return mend(self.top, self.mark)
+
+
+@pytest.fixture
+def tree(tmp_path: Path, object_bytes: bytes) -> Tree:
+    return Tree(tmp_path, object_bytes)
+
+
+LAST = S + 600  # the newest target: what was going on then is what was killed
+
+
+def test_nothing_after_a_build_that_ended_by_itself(tree: Tree) -> None:
+    tree.target("fs/a.o", LAST, None, b"")
+    assert mend(tree.top, tree.mark) == []
+    tree.mark.set()
+    tree.mark.clear()
+    assert mend(tree.top, tree.mark) == []
+    assert (tree.top / "fs/a.o").exists()
+
+
+def test_what_was_being_written_goes_with_its_record(tree: Tree) -> None:
+    tree.target("fs/new.o", LAST, None, b"")  # the compiler had just opened it
+    tree.target("fs/again.o", LAST, S - 500, b"")  # the record of the build before, with the same command line
+    tree.target("fs/done.o", S + 100, S + 101)
+    tree.target("fs/old.o", S - 500, S - 499)
+    assert tree.killed() == ["fs/again.o", "fs/new.o"]
+    assert sorted(p.name for p in (tree.top / "fs").iterdir()) == [".done.o.cmd", ".old.o.cmd", "done.o", "old.o"]
+
+
+def test_an_object_that_is_cut_short_goes_however_old(tree: Tree) -> None:
+    tree.target("fs/cut.o", S + 10, S + 11, tree.raw[:-8])
+    tree.target("fs/empty.o", S + 10, S + 11, b"")
+    tree.target("fs/last.o", LAST, LAST)
+    assert tree.killed() == ["fs/cut.o", "fs/empty.o", "fs/last.o"]
+
+
+def test_a_record_that_is_cut_short_forgets_dependencies(tree: Tree) -> None:
+    tree.target("fs/a.o", S + 10, S + 11, record=FIXDEP[: FIXDEP.index("a.h")])
+    tree.target("fs/b.o", S + 10, S + 11, record=FIXDEP[: FIXDEP.index("\n$(deps")])
+    tree.target("fs/c.o", S + 10, S + 11)
+    tree.target("fs/last.o", LAST, LAST)
+    assert tree.killed() == ["fs/a.o", "fs/b.o", "fs/last.o"]
+
+
+def test_the_last_seconds_go_as_a_recipe_may_have_had_steps_left(tree: Tree) -> None:
+    tree.target("fs/last.o", LAST, LAST)
+    tree.target("fs/inside.o", LAST - REST + 1, LAST - REST + 1)
+    tree.target("fs/outside.o", LAST - REST - 1, LAST - REST - 1)
+    assert tree.killed() == ["fs/inside.o", "fs/last.o"]
+
+
+def test_an_archive_whose_record_is_of_the_build_before(tree: Tree) -> None:
+    tree.target("fs/built-in.a", S + 300, S - 500, b"!<thin>\n", SAVED)
+    tree.target("fs/lib.a", S + 300, S + 300, b"!<thin>\n", SAVED)
+    tree.target("fs/x.mod", S + 300, S + 300, b"", SAVED)  # rightly empty
+    tree.target("fs/last.o", LAST, LAST)
+    assert tree.killed() == ["fs/built-in.a", "fs/last.o"]
+
+
+def test_lost_power_reaches_further_back(tree: Tree) -> None:
+    tree.target("fs/last.o", LAST, LAST)
+    tree.target("fs/a.o", LAST - REST_POWER + 1, LAST - REST_POWER + 1)
+    tree.target("fs/b.o", LAST - REST_POWER - 1, LAST - REST_POWER - 1)
+    assert tree.killed(power=True) == ["fs/a.o", "fs/last.o"]
+
+
+def test_a_build_that_was_killed_before_it_made_anything(tree: Tree) -> None:
+    tree.target("fs/old.o", S - 500, S - 499, b"")
+    assert tree.killed() == []
+
+
+def test_objects_of_clang_with_lto_are_no_elf_and_stay(tree: Tree) -> None:
+    tree.target("fs/bitcode.o", S + 10, S + 11, b"BC\xc0\xde" + b"x" * 100)
+    tree.target("fs/last.o", LAST, LAST)
+    assert tree.killed() == ["fs/last.o"]
+
+
+def test_a_tree_that_is_gone(tmp_path: Path) -> None:
+    mark = Mark(tmp_path / "mark")
+    mark.set()
+    assert mend(tmp_path / "nowhere", mark) == []
