@@ -107,6 +107,9 @@ def _names(tree: Tree, nodes: dict[str, Tree]) -> Iterator[Problem]:
     line, coordinator = entry_at(tree, "build", "coordinator")
     if isinstance(coordinator, str) and coordinator not in nodes:
         yield _no_node(line, "build.coordinator", coordinator, nodes)
+    elif isinstance(coordinator, str) and _of(nodes[coordinator], "hold")[1] is True:
+        what = f"{word(coordinator)} has hold: true, and the coordinator does the work"
+        yield Problem(line, "build.coordinator", what, "take the hold away, or name another node")
     canary = value_at(tree, "rollout", "canary")
     for index, (line, name) in enumerate(canary if isinstance(canary, list) else ()):
         where = f"rollout.canary[{index}]"

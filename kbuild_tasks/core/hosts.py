@@ -152,8 +152,6 @@ def endpoint(node: model.Node, record: Mapping[str, Any]) -> str:
 
 def _worker_slots(node: model.Node, record: Mapping[str, Any], reasons: list[str]) -> tuple[int, str]:
     """(slots, "") or (0, why the worker is left out)."""
-    if node.hold:
-        return 0, "on hold in cluster.yaml"
     if not record:
         return 0, "it was not prepared"
     if record.get("state") != "ready":

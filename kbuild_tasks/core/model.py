@@ -105,7 +105,12 @@ class Cluster:
     @property
     def workers(self) -> tuple[Node, ...]:
         """Nodes other than the coordinator that lend slots."""
-        return tuple(n for n in self.nodes.values() if n.name != self.build.coordinator and n.slots != 0)
+        return tuple(n for n in self.active if n.name != self.build.coordinator and n.slots != 0)
+
+    @property
+    def active(self) -> tuple[Node, ...]:
+        """Nodes that the user does not hold: nothing is asked of one on hold, nothing is changed there."""
+        return tuple(n for n in self.nodes.values() if not n.hold)
 
 
 @dataclass(frozen=True)

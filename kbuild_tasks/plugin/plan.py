@@ -26,7 +26,7 @@ class Step:
 def plan(pipeline: Pipeline) -> list[Step]:
     """Every task that plain `doit` looks at, in the order in which it would run."""
     cluster = pipeline.project.cluster
-    steps = [_step(pipeline, f"sync:{name}", {}) for name in cluster.nodes]
+    steps = [_step(pipeline, f"sync:{node.name}", {}) for node in cluster.active]
     states = {step.task: step for step in steps}
     for stage in STAGES:
         states[stage] = _step(pipeline, stage, states)

@@ -35,6 +35,8 @@ def _node(pipeline: Pipeline, name: str) -> dict[str, Any]:
     role = "coordinator" if name == cluster.build.coordinator else "worker"
     if cluster.nodes[name].slots == 0 and role == "worker":
         role = "no slots"
+    if cluster.nodes[name].hold:
+        role = "on hold"
     facts = seen.get("facts") or {}
     return {
         "role": role,

@@ -71,7 +71,7 @@ class Pipeline:
             "dep_file": str(self.project.paths.build / ".doit.json"),
             "check_file_uptodate": ContentChecker,
             "reporter": Reporter,
-            "num_process": max(4, len(self.project.cluster.nodes)),
+            "num_process": max(4, len(self.project.cluster.active)),
             "par_type": "thread",
             "verbosity": 0,
         }
@@ -80,10 +80,10 @@ class Pipeline:
         """Every task of the build half, as doit's dictionaries."""
         cluster = self.project.cluster
         yield {"basename": "prepare", "name": None, "doc": "gather facts of all nodes and enter build mode"}
-        for node in cluster.nodes.values():
+        for node in cluster.active:
             yield self._prepare(node)
         yield {"basename": "sync", "name": None, "doc": "bring PKGBUILD, patches and config to all nodes"}
-        for node in cluster.nodes.values():
+        for node in cluster.active:
             yield self._sync(node)
         for stage, doc in STAGES.items():
             yield self._stage(stage, doc)
@@ -211,7 +211,7 @@ class Pipeline:
         from concurrent.futures import ThreadPoolExecutor
 
         self._lock()
-        nodes = list(self.project.cluster.nodes.values())
+        nodes = self.project.cluster.active
         with ThreadPoolExecutor(len(nodes)) as pool:
             told = list(pool.map(lambda node: self._leave(node, tree=True).message, nodes))
         return Outcome("; ".join(told))

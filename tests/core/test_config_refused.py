@@ -156,6 +156,7 @@ REFUSED: dict[str, tuple[str, str, int, str]] = {
     "unknown canary": ("[kubenode3]", "[kubenode3, kubenode4]", 28, "rollout.canary[1]: there is no node kubenode4, did you mean kubenode"),
     "canary twice": ("[kubenode3]", "[kubenode3, kubenode3]", 28, "rollout.canary[1]: kubenode3 is listed twice"),
     "canary on hold": ("    slots: 4", "    hold: true", 28, "rollout.canary[0]: kubenode3 has hold: true"),
+    "coordinator on hold": ("10.0.0.11, connection: local}", "10.0.0.11, hold: true}", 14, "build.coordinator: kubenode1 has hold"),
     "two local nodes": ("10.0.0.12}", "10.0.0.12, connection: local}", 23, "nodes.kubenode2.connection: local is this machine"),
     "name in capitals": ("  kubenode3:", "  KubeNode_3:", 24, "nodes.KubeNode_3: must be a node name (lower-case letters, digits, "
                          "'-' and '.', at most 63, as in RFC 1123), did you mean kubenode-3?"),

@@ -111,6 +111,11 @@ def test_without_workers_distcc_is_not_used() -> None:
     assert told.slots == {"k1": 2}
 
 
+def test_a_node_on_hold_is_not_spoken_of() -> None:
+    told = hosts.plan(cluster(Node("k2", "10.0.0.2", hold=True)), {"k1": ready(), "k2": ready()})
+    assert (told.hosts, told.left_out) == ("", ())
+
+
 def test_a_coordinator_that_lends_nothing_builds_alone_if_it_must() -> None:
     told = hosts.plan(cluster(Node("k2", "10.0.0.2"), local=0), {"k1": ready(), "k2": {}})
     assert told.jobs == 1
@@ -120,7 +125,6 @@ def test_a_coordinator_that_lends_nothing_builds_alone_if_it_must() -> None:
 @pytest.mark.parametrize(
     ("node", "record", "why"),
     [
-        (Node("k2", "10.0.0.2", hold=True), ready(), "on hold in cluster.yaml"),
         (Node("k2", "10.0.0.2"), {}, "it was not prepared"),
         (Node("k2", "10.0.0.2"), {"state": "left-out", "why": "another gcc"}, "another gcc"),
         (
