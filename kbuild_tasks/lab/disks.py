@@ -1,7 +1,8 @@
 """What the nodes are made of on the machine's disk: their own layers under .lab/nodes, and what they may see.
 
-A node's disk outlives `down`, as a switched-off machine's does, so a build in the coordinator stays incremental; it
-does not outlive its base image (an overlay over another lower layer is undefined) and is then made anew.
+A node's disk outlives `down`, as a switched-off machine's does, so a build in the coordinator stays incremental. On
+another base image it is made anew (what a node has of the old one would be mixed with the new), but for the home of
+`builder`.
 """
 
 from __future__ import annotations
@@ -59,13 +60,7 @@ def specs(places: Places, lower: Path, nodes: Sequence[str]) -> list[NodeSpec]:
 
 
 def _spec(places: Places, lower: Path, node: str) -> NodeSpec:
-    disk = places.disks / node
-    made_on = disk / "base"
-    if disk.exists() and (not made_on.exists() or made_on.read_text() != lower.name):
-        shutil.rmtree(disk)
-    if not disk.exists():
-        disk.mkdir()
-        made_on.write_text(lower.name)
+    _make_disk(places.disks / node, lower.name)
     coordinator = node == names.COORDINATOR
     furniture = Furniture(
         node=node,
@@ -84,6 +79,22 @@ def _spec(places: Places, lower: Path, node: str) -> NodeSpec:
         binds += [(str(path), False) for path in sorted(Path("/").glob(pattern))]
     hide = str(places.home) if places.home.is_relative_to(places.root) else None
     return NodeSpec(node, furniture, tuple(binds), hide)
+
+
+def _make_disk(disk: Path, base: str) -> None:
+    """A node's disk for this base. What `builder` has at home (a compiled tree) moves on from the disk before."""
+    made_on = disk / "base"
+    if made_on.exists() and made_on.read_text() == base:
+        return
+    kept, home = disk.with_name(f"{disk.name}.home"), disk / "root" / "home" / names.BUILD_USER
+    if home.exists() and not kept.exists():  # there is one already if we were killed below
+        home.rename(kept)
+    if disk.exists():
+        shutil.rmtree(disk)
+    home.parent.mkdir(parents=True)
+    if kept.exists():
+        kept.rename(home)
+    made_on.write_text(base)
 
 
 def _without_private_key(furniture: Furniture) -> Furniture:

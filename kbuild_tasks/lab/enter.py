@@ -46,9 +46,12 @@ def enter(leader: int, argv: Sequence[str], directory: str) -> int:
     Returns the status as a shell tells it: 128 + N for a command that signal N ended. Must run in the main thread
     of a process that starts no other children after it. Raises CommandFailed where the node cannot be entered.
     """
-    where = [(os.open(f"/proc/{leader}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC), kind) for name, kind in NAMESPACES]
-    groups = [os.open(path, os.O_WRONLY | os.O_CLOEXEC) for path in _cgroup_files(leader)]
-    pids = os.open(f"/proc/{leader}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        where = [(os.open(f"/proc/{leader}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC), kind) for name, kind in NAMESPACES]
+        groups = [os.open(path, os.O_WRONLY | os.O_CLOEXEC) for path in _cgroup_files(leader)]
+        pids = os.open(f"/proc/{leader}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, ProcessLookupError):
+        raise CommandFailed("the node is no longer running", "doit lab status", code=126) from None
     said_read, said_write = os.pipe()
     linux.setns(pids, linux.CLONE_NEWPID)
     sys.stdout.flush()

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kbuild_tasks.core.errors import KbuildError
+from kbuild_tasks.core.errors import EVIDENCE_LINES, CommandFailed, KbuildError
 from kbuild_tasks.effects import shell
 from kbuild_tasks.lab import base, control, disks, enter, names, ready
 from kbuild_tasks.lab.cgroups import Tree
@@ -131,7 +131,13 @@ class Lab:
         """Run a command in a node and collect what it says (see command() for where and as whom).
 
         Raises CommandFailed like shell.run."""
-        return shell.run(self.command(node, argv, user, env), stdin=stdin, timeout=timeout, check=check)
+        done = shell.run(self.command(node, argv, user, env), stdin=stdin, timeout=timeout, check=False)
+        if check and done.code != 0:
+            said = (done.err.strip() or done.out.strip()).splitlines()
+            raise CommandFailed(
+                f"{node}: {argv[0]} ended with status {done.code}", evidence=said[-EVIDENCE_LINES:], code=done.code
+            )
+        return done
 
     def command(
         self, node: str, argv: Sequence[str], user: str | None = None, env: Mapping[str, str] | None = None

@@ -175,6 +175,8 @@ class Node:
     def ended(self, code: int) -> None:
         self.pid = None
         self.exit = code
+        if code == 0:  # switched off from inside
+            self.wanted = False
 
     def state(self) -> dict[str, Any]:
         return {

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from kbuild_tasks.lab.lab import NodeStatus
 
 
-class Lab(Command):  # type: ignore[misc]
+class Lab(Command):
     """`doit lab up|down|status|exec|...`"""
 
     name = "lab"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import time
 from collections.abc import Iterator
@@ -31,6 +32,16 @@ for line in sys.stdin:
 """
 
 
+@contextlib.contextmanager
+def running(lab: Lab, node: str, argv: list[str]) -> Iterator[subprocess.Popen[str]]:
+    """A command in a node, with pipes; ended with the block, however that is left."""
+    with subprocess.Popen(lab.command(node, argv), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 @pytest.fixture
 def up(breakable: Lab) -> Iterator[Lab]:
     """Two nodes, all well again for each test."""
@@ -55,7 +66,7 @@ def test_what_a_node_is(up: Lab) -> None:
 
 def test_what_the_coordinator_is(up: Lab) -> None:
     script = f"""
-    id -un; pwd -P; sudo id -un; echo $PATH | cut -d: -f1; ls ~/.ssh; stat -c %a ~/.ssh/id_ed25519
+    id -un; pwd -P; sudo id -un; echo "${{PATH%%:/usr/local/*}}"; ls ~/.ssh; stat -c %a ~/.ssh/id_ed25519
     touch build/x artifacts/x && rm build/x artifacts/x && echo written
     stat -c %i '/usr/bin/python3.11' > /dev/null && ls {'"$PWD"'}/.lab | wc -l
     """
@@ -69,11 +80,13 @@ def test_host_keys_are_checked(up: Lab) -> None:
     ssh = ["ssh", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "ansible@10.77.0.12", "hostname"]
     assert up.exec("kubenode1", ssh).out == "kubenode2\n"
     up.exec("kubenode2", ["sudo", "sh", "-c", "yes | ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key"])
-    with pytest.raises(CommandFailed) as caught:
-        up.exec("kubenode1", ssh)
-    assert "IDENTIFICATION HAS CHANGED" in "\n".join(caught.value.evidence)
-    up.down()  # a start of the lab puts the node's own key back
-    up.up(2)
+    try:
+        with pytest.raises(CommandFailed, match="kubenode1: ssh ended with status 255") as caught:
+            up.exec("kubenode1", ssh)
+        assert caught.value.evidence[-1] == "Host key verification failed."
+    finally:
+        up.down()  # a start of the lab puts the node's own key back
+        up.up(2)
     assert up.exec("kubenode1", ssh).out == "kubenode2\n"
 
 
@@ -88,40 +101,43 @@ def test_makepkg_resolves_what_debian_installed(up: Lab) -> None:
     assert done.out.endswith("kubenode1\n")
     with pytest.raises(CommandFailed) as caught:
         up.exec("kubenode1", ["bash", "-c", script, "bash", "bc pahole"])
-    assert "pahole" in "\n".join(caught.value.evidence)
+    assert caught.value.evidence[-1] == "==> ERROR: Could not resolve all dependencies."
 
 
 def test_cut_off_means_silence_not_a_reset(up: Lab) -> None:
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with (
-        subprocess.Popen(up.command("kubenode2", ["python3", "-c", ECHO_SERVER]), **pipes) as server,
-        subprocess.Popen(up.command("kubenode1", ["python3", "-c", ECHO_CLIENT]), **pipes) as client,
-    ):
-        assert server.stdout is not None and client.stdout is not None and client.stdin is not None
+    with running(up, "kubenode2", ["python3", "-c", ECHO_SERVER]) as server:
+        assert server.stdout is not None
         assert server.stdout.readline() == "listening\n"
+        with running(up, "kubenode1", ["python3", "-c", ECHO_CLIENT]) as client:
+            _talk_while_cut(up, client)
+        assert server.wait(10) == 0
 
-        def say(text: str) -> None:
-            assert client.stdin is not None
-            client.stdin.write(text + "\n")
-            client.stdin.flush()
 
-        say("one")
-        assert client.stdout.readline() == "one\n"
-        up.cut("kubenode2")
-        assert [n.cut for n in up.status()] == [False, True]
-        assert up.exec("kubenode1", ["ping", "-c1", "-W1", "10.77.0.12"], check=False).code == 1
-        say("two")
-        time.sleep(0.5)
-        assert client.poll() is None
-        up.join("kubenode2")
-        assert client.stdout.readline() == "two\n"
-        client.stdin.close()
-    assert server.returncode == client.returncode == 0
+def _talk_while_cut(up: Lab, client: subprocess.Popen[str]) -> None:
+    assert client.stdout is not None and client.stdin is not None
+
+    def say(text: str) -> None:
+        assert client.stdin is not None
+        client.stdin.write(text + "\n")
+        client.stdin.flush()
+
+    say("one")
+    assert client.stdout.readline() == "one\n"
+    up.cut("kubenode2")
+    assert [n.cut for n in up.status()] == [False, True]
+    assert up.exec("kubenode1", ["ping", "-c1", "-W1", "10.77.0.12"], check=False).code == 1
+    say("two")
+    time.sleep(0.5)
+    assert client.poll() is None
+    up.join("kubenode2")
+    assert client.stdout.readline() == "two\n"
+    client.stdin.close()
+    assert client.wait(20) == 0
 
 
 def test_a_frozen_node_stands_still(up: Lab) -> None:
     script = "i=0; while :; do i=$((i+1)); echo $i > ~/count; sleep 0.02; done"
-    with subprocess.Popen(up.command("kubenode2", ["sh", "-c", script])) as counter:
+    with running(up, "kubenode2", ["sh", "-c", script]):
         count = up.places.disks / "kubenode2/root/home/ansible/count"
         deadline = time.monotonic() + 10
         while not (count.exists() and count.read_text()) and time.monotonic() < deadline:
@@ -137,13 +153,14 @@ def test_a_frozen_node_stands_still(up: Lab) -> None:
         up.thaw("kubenode2")
         time.sleep(0.5)
         assert int(count.read_text() or 0) > int(seen or 0)
-        counter.terminate()
 
 
 def test_power_cut_and_back(up: Lab) -> None:
     before = up.exec("kubenode2", BOOT_ID).out
     up.exec("kubenode2", ["sh", "-c", "echo here > ~/file; sync"])
-    with subprocess.Popen(up.command("kubenode2", ["sleep", "100"])) as sleeper:
+    with running(up, "kubenode2", ["sh", "-c", "echo asleep; exec sleep 100"]) as sleeper:
+        assert sleeper.stdout is not None
+        assert sleeper.stdout.readline() == "asleep\n"
         up.freeze("kubenode2")  # also when nothing in it can react
         up.stop("kubenode2")
         assert sleeper.wait(10) == 137

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kbuild_tasks.core.errors import KbuildError
-from kbuild_tasks.lab import base, enter, furnish, keys, nodes
+from kbuild_tasks.lab import base, disks, enter, furnish, keys, nodes
 from kbuild_tasks.lab.cgroups import Hierarchy, Tree, parse_mountinfo
 
 MOUNTS = """\
@@ -146,3 +146,26 @@ def test_the_command_line_of_an_entered_node() -> None:
         *["/usr/bin/setpriv", "--reuid=builder", "--regid=builder", "--init-groups", "--pdeathsig=TERM", "--"],
         *["echo", "$HOME"],
     ]
+
+
+def test_a_disk_moves_to_another_base_with_builders_home_alone(tmp_path: Path) -> None:
+    disk = tmp_path / "kubenode1"
+    disks._make_disk(disk, "base-1")
+    (disk / "root/home/builder/tree").mkdir(parents=True)
+    (disk / "root/etc").mkdir()
+    disks._make_disk(disk, "base-1")
+    assert (disk / "root/etc").exists()
+    disks._make_disk(disk, "base-2")
+    assert [str(p.relative_to(disk)) for p in sorted(disk.rglob("*"))] == [
+        *["base", "root", "root/home", "root/home/builder", "root/home/builder/tree"]
+    ]
+    assert list(tmp_path.iterdir()) == [disk]
+
+
+def test_a_move_that_was_killed_goes_on(tmp_path: Path) -> None:
+    disk = tmp_path / "kubenode1"
+    (tmp_path / "kubenode1.home/tree").mkdir(parents=True)
+    (disk / "root/home").mkdir(parents=True)
+    disks._make_disk(disk, "base-2")
+    assert (disk / "root/home/builder/tree").is_dir()
+    assert not (tmp_path / "kubenode1.home").exists()
