@@ -76,7 +76,7 @@ class Reporter(ConsoleReporter):
         values = task.values
         run = dict(values.get("run") or {})
         state = run.pop("state", "done")
-        self._set(task.name, state, seconds=values.get("seconds"), message=values.get("message"), **run)
+        self._set(task.name, state, **{**run, "seconds": values.get("seconds"), "message": values.get("message")})
         self.acted = True
         told = values.get("message") or ""
         if state == "done" and values.get("seconds", 0) >= 2:
