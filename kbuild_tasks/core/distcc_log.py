@@ -5,7 +5,8 @@ few of them (src/compile.c, src/where.c, src/clinet.c, src/clirpc.c):
 
     (dcc_trace_version) ...                            a client starts; its PID may have been another's before
     (dcc_scan_args) found object/output file "O"       what it makes
-    (dcc_remove_disliked) remove HOST from list        a worker that failed lately and is avoided
+    (dcc_parse_hosts) found tcp token "HOST"           a worker that is in the list now
+    (dcc_remove_disliked) remove HOST from list        and is avoided, as it failed lately
     exec on HOST: ...                                  an attempt; HOST is "ADDRESS:PORT/SLOTS,lzo" or "localhost"
     [(function)] ERROR: ...                            what went wrong in it; the first one is the cause
     Warning: failed to distribute [...]                from here on it is a fallback, not a planned local job
@@ -18,7 +19,7 @@ A client that was killed has no end; its object is told by the client that tried
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 LOCAL = "localhost"
@@ -27,6 +28,7 @@ _LINE = re.compile(
     rb"^distcc\[(\d+)\] (?:"
     rb"(?P<start>\(dcc_trace_version\))"
     rb'|\(dcc_scan_args\) found object/output file "(?P<object>.*)"$'
+    rb'|\(dcc_parse_hosts\) found tcp token "(?P<offered>[^"]*)"'
     rb"|\(dcc_remove_disliked\) remove (?P<avoided>\S+) from list"
     rb"|exec on (?P<host>\S+): "
     rb"|(?:\(\w+\) )?ERROR: (?P<error>.*)$"
@@ -52,7 +54,7 @@ _REASONS = (
     ("Network is unreachable", "could not be reached: network is unreachable"),
     ("failed to look up", "has an address that cannot be resolved"),
 )
-AVOIDED = "no worker was left: all were being avoided after failures"
+AVOIDED = "no worker was left"
 LOST = "did not answer, the client was ended"
 COMPILER_FAILED = "could not compile what compiles here"
 PREPROCESSOR_FAILED = "preprocessing failed here"
@@ -64,7 +66,7 @@ class Job:
 
     host      the attempt that runs, or ran last: an endpoint ("10.0.0.12:3632") or "localhost"; "" while it waits
     tries     (endpoint, reason) of the attempts that failed
-    fallback  it was compiled here, or is being, because no worker did: all that it tried failed, or all are avoided
+    fallback  it was compiled here, or is being, because no worker did: all that it tried failed, or none was left
     code      distcc's exit status; None while it runs
     since     the reader's clock when the attempt was read
     """
@@ -77,7 +79,7 @@ class Job:
     code: int | None = None
     since: float = 0.0
     error: str = ""
-    avoided: set[str] = field(default_factory=set)
+    offered: set[str] = field(default_factory=set)
 
     @property
     def remote(self) -> bool:
@@ -95,15 +97,14 @@ class DistccLog:
     """Feed it the bytes of the log as they come, in order; ask it for jobs.
 
     running  by PID; ended: by object, the last client that made it
-    workers  endpoints of all workers: a slot of the coordinator that a job takes while all of them are avoided is no
-             slot by plan
+    heard    endpoint -> when it last sent an object;  failing: endpoint -> attempts that failed since
     """
 
-    def __init__(self, workers: Iterable[str] = ()) -> None:
-        self.workers = frozenset(workers)
+    def __init__(self) -> None:
         self.running: dict[int, Job] = {}
         self.ended: dict[str, Job] = {}
-        self.heard: dict[str, float] = {}  # endpoint -> when it last sent an object
+        self.heard: dict[str, float] = {}
+        self.failing: dict[str, int] = {}
         self._rest = b""
         self._given_up: dict[str, list[tuple[str, str]]] = {}  # object -> failed attempts of killed clients
 
@@ -145,12 +146,12 @@ class DistccLog:
         elif kind == "host":
             self._attempt_failed(job)
             job.host, job.since = endpoint(text), now
-            if job.remote:
-                job.avoided.clear()
-            elif self.workers and job.avoided >= self.workers:
-                job.fallback = True
+            # A slot of the coordinator that a job takes while there is no worker to choose is no slot by plan.
+            job.fallback = job.fallback or not (job.remote or job.offered)
+        elif kind == "offered":
+            job.offered.add(endpoint(text))
         elif kind == "avoided":
-            job.avoided.add(endpoint(text))
+            job.offered.discard(endpoint(text))
         elif kind == "error":
             job.error = job.error or text
         elif kind == "cpp":
@@ -162,6 +163,7 @@ class DistccLog:
             job.host = endpoint(text)
             if job.remote:
                 self.heard[job.host] = now
+                self.failing.pop(job.host, None)
         elif kind == "exit":
             job.code = int(text)
             self.running.pop(pid, None)
@@ -170,7 +172,10 @@ class DistccLog:
 
     def _attempt_failed(self, job: Job) -> None:
         if job.remote:
-            job.tries.append((job.host, reason(job.error)))
+            why = reason(job.error)
+            job.tries.append((job.host, why))
+            if why not in (COMPILER_FAILED, PREPROCESSOR_FAILED):
+                self.failing[job.host] = self.failing.get(job.host, 0) + 1
         job.error = ""
 
 

@@ -17,7 +17,7 @@ entry, so every entry is made here from checked parts.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +29,19 @@ CPP_COST = 0.27  # measured: 0.107 coordinator CPU s for each 0.40 worker CPU s
 CPP_MEMORY = 48 << 20  # measured: 39 MB resident for a preprocessor
 CLIENT_MEMORY = 16 << 20  # make's shell, the front and a distcc client that holds one preprocessed file
 CPP_PER_CORE = 4  # preprocessors that may run at a time per coordinator core: short, and mostly waiting at the start
+
+# distcc(1), ENVIRONMENT VARIABLES. Values that differ from the defaults do so for a reason each.
+ENVIRONMENT: Mapping[str, str] = {
+    "DISTCC_FALLBACK": "1",  # a job that no worker takes is compiled here, and counted
+    # A host that failed once is avoided so long; 60 s by default, which one bad object costs an innocent host.
+    # Never 0: 3.4 then retries a dead host for ever, forking a preprocessor each turn.
+    "DISTCC_BACKOFF_PERIOD": "8",
+    "DISTCC_PAUSE_TIME_MSEC": "25",  # how often a blocked client looks for a free slot; 1000 by default
+    # The last resort: a worker that vanishes is noticed in seconds (effects/distcc_watch.py), a frozen one in 45 s,
+    # and this must be longer than both and than the longest compile of a slow board; 300 by default.
+    "DISTCC_IO_TIMEOUT": "90",
+    "DISTCC_NO_REWRITE_CROSS": "1",  # else gcc becomes x86_64-linux-gnu-gcc and kbuild rebuilds everything
+}
 
 _MIB = 1 << 20
 _ADDRESS = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?|[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*")
@@ -46,7 +59,7 @@ class Lent:
 class HostPlan:
     """What a compilation is started with.
 
-    hosts     value of DISTCC_HOSTS; "" when no worker takes part: distcc is then not used at all
+    hosts     text of distcc's hosts file; "" when no worker takes part: distcc is then not used at all
     jobs      make -j
     env       distcc's settings, without paths (effects/distcc.py adds those)
     slots     node -> slots, workers and the coordinator, only nodes that take part
@@ -54,6 +67,7 @@ class HostPlan:
     left_out  (node, why) of nodes that cluster.yaml counts as workers
     reasons   sentences for the log: why these numbers
     local     slots of the coordinator's own compiler; 0 is possible with workers
+    alone     hosts when all workers are gone: all that the coordinator can carry
     """
 
     hosts: str
@@ -64,6 +78,14 @@ class HostPlan:
     nodes: Mapping[str, str] = field(default_factory=dict)
     reasons: tuple[str, ...] = ()
     local: int = 0
+    alone: str = ""
+
+    def without(self, gone: Collection[str]) -> str:
+        """`hosts` without nodes that are gone."""
+        out = {where for where, node in self.nodes.items() if node in gone}
+        if out == set(self.nodes):
+            return self.alone
+        return " ".join(entry for entry in self.hosts.split(" ") if entry.partition("/")[0] not in out)
 
     @property
     def workers(self) -> tuple[str, ...]:
@@ -129,12 +151,13 @@ def plan(cluster: model.Cluster, facts_by_node: Mapping[str, Mapping[str, Any]])
     return HostPlan(
         hosts=hosts,
         jobs=jobs,
-        env=_environment(hosts) if hosts else {},
+        env=dict(ENVIRONMENT) if hosts else {},
         left_out=tuple(left_out),
         slots=taking_part,
         nodes={where: name for _, name, where in remote},
         reasons=tuple(reasons),
         local=local,
+        alone=_alone(cluster.coordinator, facts) if hosts else "",
     )
 
 
@@ -213,17 +236,6 @@ def _hosts(remote: list[tuple[int, str, str]], local: int, facts: Mapping[str, A
     return " ".join(entries)
 
 
-def _environment(hosts: str) -> dict[str, str]:
-    """distcc(1) ENVIRONMENT VARIABLES. Values differ from the defaults for a reason each."""
-    return {
-        "DISTCC_HOSTS": hosts,
-        "DISTCC_FALLBACK": "1",  # a job that no worker takes is compiled here, and counted
-        # A host that failed once is avoided so long; 60 s by default, which one bad object costs an innocent host.
-        # Never 0: 3.4 then retries a dead host for ever, forking a preprocessor each turn.
-        "DISTCC_BACKOFF_PERIOD": "8",
-        "DISTCC_PAUSE_TIME_MSEC": "25",  # how often a blocked client looks for a free slot; 1000 by default
-        # The last resort: a worker that vanishes is noticed in seconds (effects/distcc_watch.py), a frozen one in 45 s,
-        # and this must be longer than both and than the longest compile of a slow board; 300 by default.
-        "DISTCC_IO_TIMEOUT": "90",
-        "DISTCC_NO_REWRITE_CROSS": "1",  # else gcc becomes x86_64-linux-gnu-gcc and kbuild rebuilds everything
-    }
+def _alone(node: model.Node, facts: Mapping[str, Any]) -> str:
+    count = max(1, lend(node, facts).slots)
+    return f"--localslots={count} --localslots_cpp={count} localhost/{count}"

@@ -2,6 +2,7 @@
 
     <state>/distcc/log       distcc's log: 20 kB for an object, so pieces of it are dropped once they are read
     <state>/distcc/objects   the front's record, one line for an object
+    <state>/distcc/hosts     distcc's host list, read anew for each job: a worker that is gone is taken out
     <state>/distcc/lock      distcc's own slots and backoff marks
     <workdir>/tmp            preprocessed files, 3 MB each, gone in a second: beside the tree, on its tmpfs
 
@@ -13,11 +14,13 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 from kbuild_tasks.core.distcc_log import DistccLog, Distribution, distribution
 from kbuild_tasks.core.hosts import HostPlan
 from kbuild_tasks.effects.context import Paths
+from kbuild_tasks.effects.files import write_atomic
 
 LOG_BYTES = 16 << 20  # beyond that the log is started anew
 READ_BYTES = 1 << 20
@@ -30,7 +33,7 @@ class Client:
         self.plan, self.front = plan, front
         self.directory = paths.state / "distcc"
         self.temporary = paths.workdir / "tmp"
-        self.log = DistccLog(plan.nodes)
+        self.log = DistccLog()
         self.given: dict[str, str] = {}  # object -> "far" | "here", as far as the front's record was read
         self._main = self.directory / "log"
         self._record = _Follower(self.directory / "objects")
@@ -47,7 +50,13 @@ class Client:
         (self.directory / "lock").mkdir()
         self._main.touch()
         self._record.path.touch()
+        self.set_gone(())
         self._logs = [_Follower(self._main)]
+
+    def set_gone(self, gone: Collection[str]) -> None:
+        """Nodes that get no jobs from now on."""
+        if self.plan.hosts:
+            write_atomic(self.directory / "hosts", self.plan.without(gone) + "\n", durable=False)
 
     def environment(self, path: str) -> dict[str, str]:
         """What the front and distcc need; `path` is the PATH behind the front."""
@@ -55,7 +64,7 @@ class Client:
             "PATH": f"{self.front}:{path}",
             "TMPDIR": str(self.temporary),
             "KBUILD_TASKS_RECORD": str(self._record.path),
-            "DISTCC_HOSTS": "",
+            "KBUILD_TASKS_WORKERS": " ".join(self.plan.workers),
             **self.plan.env,
             "DISTCC_DIR": str(self.directory),
             "DISTCC_LOG": str(self._main),

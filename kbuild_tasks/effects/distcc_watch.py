@@ -1,16 +1,17 @@
 """Workers that vanish in the middle of a build: noticed in seconds, their jobs moved, tried again later.
 
-What distcc 3.4 does by itself, measured: a worker that refuses costs nothing; one that is killed closes its
-connections and costs one local or other remote compile; but one that is cut off sends nothing at all, and each of its
-jobs waits for DISTCC_IO_TIMEOUT, which cannot be short, since a long compile is silent too. So, while a worker has
-jobs and has been quiet for QUIET seconds, it is asked for a connection, and
+What distcc 3.4 does by itself, measured: a worker that refuses costs a preprocessor each time it is tried, every
+DISTCC_BACKOFF_PERIOD; one that is killed closes its connections, and its jobs go elsewhere; but one that is cut off
+sends nothing at all, and each of its jobs waits for DISTCC_IO_TIMEOUT, which cannot be short, since a long compile is
+silent too. So a worker that has jobs and has been quiet for QUIET seconds, or has failed twice in a row, is asked for a
+connection, and
 
     no connection within CONNECT seconds, or refused    it is gone
     connections, but no object for SILENT seconds       it is frozen, or slower than help is worth
+    connections, but FAILURES failures in a row         it refuses the work
 
-Then its clients are ended: the front (front.sh) starts them again, and they find the worker's backoff mark, which is
-kept fresh here (src/backoff.c: a host is avoided while the mark is younger than DISTCC_BACKOFF_PERIOD) until a
-connection succeeds again.
+Then it is taken out of distcc's host list, and its clients are ended: the front (front.sh) starts them again, and they
+read the new list. It comes back with the next connection that succeeds, after a frozen worker's REST at the earliest.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import os
 import select
 import signal
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,8 +32,8 @@ QUIET = 3.0
 CONNECT = 3.0
 SILENT = 45.0
 RETRY = 5.0  # how often a quiet or lost worker is asked
-FROZEN_REST = 60.0  # how long a frozen worker is left alone
-MARK_AGE = 1.0  # how often the mark is made young again
+FAILURES = 5
+REST = 60.0  # how long a worker that connects and does no work is left alone
 
 
 @dataclass(frozen=True)
@@ -52,18 +53,25 @@ class _Worker:
     gone: bool = False
     rest_until: float = 0.0
     asked: float = float("-inf")
-    marked: float = float("-inf")
     probe: socket.socket | None = None
 
 
 class Watch:
-    """tick() a few times a second; it never waits. `losses` grows, `gone` names nodes that are out now."""
+    """tick() a few times a second; it never waits. `losses` grows, `gone` names nodes that are out now.
+
+    set_gone  is told the new set of names whenever it changes
+    end       ends a client by its PID; False where it is none any more
+    """
 
     def __init__(
-        self, nodes: Mapping[str, str], lock_directory: Path, log: DistccLog, end: Callable[[int], bool]
+        self,
+        nodes: Mapping[str, str],
+        log: DistccLog,
+        set_gone: Callable[[Collection[str]], None],
+        end: Callable[[int], bool],
     ) -> None:
         self.losses: list[Loss] = []
-        self._log, self._locks, self._end = log, lock_directory, end
+        self._log, self._set_gone, self._end = log, set_gone, end
         self._workers = {where: _Worker(node, *_address(where)) for where, node in nodes.items()}
 
     @property
@@ -71,37 +79,44 @@ class Watch:
         return tuple(worker.node for worker in self._workers.values() if worker.gone)
 
     def tick(self, now: float) -> None:
+        before = self.gone
         for where, worker in self._workers.items():
-            since = self._quiet_since(where)
-            answer = self._answer(worker, now)
-            if answer is False and not worker.gone:
-                worker.gone = True
-                self._give_up(where, worker, "does not answer any more")
-            elif answer is False:
-                self._move(where, "does not answer")  # clients that started before the mark was young
-            elif answer is True and worker.gone and now >= worker.rest_until:
-                worker.gone = False
-            elif since is not None and now - since > SILENT and not worker.gone:
-                worker.gone, worker.rest_until = True, now + FROZEN_REST
-                self._give_up(where, worker, f"sent nothing for {SILENT:.0f} s")
-            quiet = since is not None and now - since > QUIET
-            if (quiet or worker.gone) and worker.probe is None and now - worker.asked > RETRY:
-                self._ask(worker, now)
-            if worker.gone and now - worker.marked > MARK_AGE:
-                worker.marked = now
-                self._mark(worker)
+            self._judge(where, worker, now)
+        if self.gone != before:
+            self._set_gone(self.gone)
 
     def close(self) -> None:
         for worker in self._workers.values():
             self._drop(worker)
+
+    def _judge(self, where: str, worker: _Worker, now: float) -> None:
+        since = self._quiet_since(where)
+        quiet = since is not None and now - since > QUIET
+        failures = self._log.failing.get(where, 0)
+        answer = self._answer(worker, now)
+        if answer is False and not worker.gone:
+            self._give_up(where, worker, "does not answer any more")
+        elif answer is False:
+            self._move(where, "does not answer")  # clients that had read the old list
+        elif answer is True and worker.gone and now >= worker.rest_until:
+            worker.gone = False
+            self._log.failing.pop(where, None)
+        elif not worker.gone and since is not None and now - since > SILENT:
+            self._give_up(where, worker, f"sent nothing for {SILENT:.0f} s", now + REST)
+        elif not worker.gone and answer is True and failures >= FAILURES:
+            self._give_up(where, worker, f"failed {failures} jobs in a row", now + REST)
+        every = QUIET if failures >= 2 and not worker.gone else RETRY
+        if (quiet or worker.gone or failures >= 2) and worker.probe is None and now - worker.asked > every:
+            self._ask(worker, now)
 
     def _quiet_since(self, where: str) -> float | None:
         """Since when a worker that has jobs has sent nothing; None: it has none."""
         begun = [job.since for job in list(self._log.running.values()) if job.host == where]
         return max(min(begun), self._log.heard.get(where, 0.0)) if begun else None
 
-    def _give_up(self, where: str, worker: _Worker, why: str) -> None:
-        self._mark(worker)
+    def _give_up(self, where: str, worker: _Worker, why: str, rest_until: float = 0.0) -> None:
+        worker.gone, worker.rest_until = True, rest_until
+        self._set_gone(self.gone)  # before its clients start again
         self.losses.append(Loss(worker.node, why, self._move(where, why)))
 
     def _move(self, where: str, why: str) -> int:
@@ -112,11 +127,6 @@ class Watch:
                 self._log.killed(pid, why)
                 ended += 1
         return ended
-
-    def _mark(self, worker: _Worker) -> None:
-        mark = self._locks / f"backoff_tcp_{worker.address}_{worker.port}_0"
-        mark.touch()
-        os.utime(mark)
 
     def _ask(self, worker: _Worker, now: float) -> None:
         worker.asked = now

@@ -4,12 +4,12 @@
 # distcc and everything else (host programs, assembly, links, probes, preprocessing) to the real compiler of the same
 # name further down in PATH. Written for dash and bash; costs about a millisecond a call. See docs/distcc.md.
 #
-# KBUILD_TASKS_RECORD  file that gets one line for each object of kernel C: WHAT <tab> WHY <tab> OBJECT, where WHAT is
-#                      far   given to distcc
-#                      here  compiled here, WHY: "alone" (no workers) or what makes it a local job by design
-#                      lost  distcc ended with the status WHY, it is tried again
-#                      Without this variable the front is only a detour to the real compiler.
-# DISTCC_HOSTS         empty: no worker takes part, distcc is not used
+# KBUILD_TASKS_RECORD   file that gets one line for each object of kernel C: WHAT <tab> WHY <tab> OBJECT, where WHAT is
+#                       far   given to distcc
+#                       here  compiled here, WHY: "alone" (no workers) or what makes it a local job by design
+#                       lost  distcc ended with the status WHY, it is tried again
+#                       Without this variable the front is only a detour to the real compiler.
+# KBUILD_TASKS_WORKERS  names of the workers; empty: none takes part, distcc is not used
 
 name=${0##*/} front=${0%/*}
 case $PATH in
@@ -72,7 +72,7 @@ macros | name) ;;
 *) set -- "$@" -fdirectives-only -Wno-builtin-macro-redefined "-D__BASE_FILE__=\"$source\"" ;;
 esac
 
-if [ -n "$why" ] || [ -z "$DISTCC_HOSTS" ]; then
+if [ -n "$why" ] || [ -z "$KBUILD_TASKS_WORKERS" ]; then
 	printf 'here\t%s\t%s\n' "${why:-alone}" "$object" >>"$KBUILD_TASKS_RECORD"
 	exec "$name" "$@"
 fi

@@ -36,7 +36,7 @@ class Monitor:
         self.error: Exception | None = None
         self.phase = "prepare"
         self._client, self._coordinator, self._emit, self._clock = client, coordinator, emit, clock
-        self._watch = Watch(client.plan.nodes, client.directory / "lock", client.log, end_client)
+        self._watch = Watch(client.plan.nodes, client.log, client.set_gone, end_client)
         self._remaining = Remaining(tree)
         self._meter = progress.Meter()
         self._began = clock()

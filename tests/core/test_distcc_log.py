@@ -10,13 +10,15 @@ from kbuild_tasks.core.distcc_log import DistccLog, distribution
 NODES = {"127.0.0.2:3701": "k2", "127.0.0.3:3701": "k3"}
 
 
-def begin(pid: int, name: str) -> str:
+def begin(pid: int, name: str, offered: bool = True) -> str:
+    found = (f'distcc[{pid}] (dcc_parse_hosts) found tcp token "{host}"\n' for host in (K2, K3))
+    hosts = "".join(found) if offered else ""
     return f"""\
 distcc[{pid}] (dcc_trace_version) distcc 3.4 x86_64-pc-linux-gnu; built Jan  6 2023 17:13:07
 distcc[{pid}] (dcc_scan_args) scanning arguments: gcc -Wp,-MMD -c -o {name}.o {name}.c
 distcc[{pid}] (dcc_scan_args) found object/output file "{name}.o"
 distcc[{pid}] (dcc_scan_args) found input file "{name}.c"
-"""
+{hosts}"""
 
 
 def attempt(pid: int, host: str) -> str:
@@ -74,14 +76,27 @@ def test_a_slot_of_the_coordinator_is_no_fallback() -> None:
     assert (dict(result.per_node), result.fallbacks, result.far) == ({"k1": 1}, (), 1)
 
 
-def test_a_slot_of_the_coordinator_while_all_workers_are_avoided_is_a_fallback() -> None:
+def test_a_slot_of_the_coordinator_while_there_is_no_worker_to_choose_is_a_fallback() -> None:
     avoided = [f"distcc[7] (dcc_remove_disliked) remove {host} from list\n" for host in (K2, K3)]
     rest = attempt(7, "localhost") + end(7, "a", "localhost")
-    for count, fallback in ((1, False), (2, True)):
-        log = DistccLog(NODES)
-        log.feed((begin(7, "a") + "".join(avoided[:count]) + rest).encode())
-        assert log.ended["a.o"].fallback is fallback
-        assert log.ended["a.o"].reason == (distcc_log.AVOIDED if fallback else "")
+    for text, fallback in (
+        (begin(7, "a") + avoided[0], False),
+        (begin(7, "a") + "".join(avoided), True),
+        (begin(7, "a", offered=False), True),
+    ):
+        job = read(text + rest).ended["a.o"]
+        assert (job.fallback, job.reason) == (fallback, distcc_log.AVOIDED if fallback else "")
+
+
+def test_failures_in_a_row_are_counted_and_forgotten_with_the_next_object() -> None:
+    log = read(begin(7, "a") + attempt(7, K2) + REFUSED.format(pid=7) + attempt(7, K3) + end(7, "a", K3))
+    assert log.failing == {"127.0.0.2:3701": 1}
+    log.feed((begin(8, "b") + attempt(8, K2) + EOF_.format(pid=8) + HERE.format(pid=8)).encode())
+    assert log.failing == {"127.0.0.2:3701": 2}
+    log.feed((begin(9, "c") + attempt(9, K2) + COMPILER.format(pid=9) + HERE.format(pid=9)).encode())
+    assert log.failing == {"127.0.0.2:3701": 2}  # an error in the source is nobody's failure
+    log.feed((begin(9, "c") + attempt(9, K2) + end(9, "c", K2)).encode())
+    assert log.failing == {}
 
 
 def test_refused_and_then_done_by_another_worker() -> None:

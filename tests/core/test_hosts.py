@@ -68,8 +68,10 @@ def test_workers_come_before_the_coordinator_and_all_slots_are_used() -> None:
     assert told.jobs == 16
     assert told.slots == {"k3": 9, "k2": 5, "k1": 2}
     assert told.nodes == {"10.0.0.3:3700": "k3", "10.0.0.2:3632": "k2"}
-    assert told.env["DISTCC_HOSTS"] == told.hosts
     assert told.left_out == ()
+    assert told.without(()) == told.hosts
+    assert told.without(("k3",)) == "--localslots=2 --localslots_cpp=10 10.0.0.2:3632/5,lzo localhost/2"
+    assert told.without(("k2", "k3")) == "--localslots=2 --localslots_cpp=2 localhost/2"
 
 
 def test_every_job_may_preprocess_when_the_cores_allow() -> None:
@@ -139,6 +141,16 @@ def test_who_is_left_out_and_why(node: Node, record: dict[str, object], why: str
     told = hosts.plan(cluster(node), {"k1": ready(), "k2": record})
     assert told.left_out == (("k2", why),)
     assert told.hosts == ""
+
+
+def test_when_all_workers_are_gone_the_coordinator_gives_all_it_can_carry() -> None:
+    told = hosts.plan(cluster(Node("k2", "10.0.0.2"), local=None), {"k1": ready(4), "k2": ready(16)})
+    assert told.local == 0  # 4 - 0.27 * 16: it preprocesses, no more
+    assert told.without(("k2",)) == "--localslots=5 --localslots_cpp=5 localhost/5"
+    beside = hosts.plan(
+        cluster(Node("k2", "fd00::2"), Node("k3", "fd00::20")), {n: ready() for n in ("k1", "k2", "k3")}
+    )
+    assert beside.without(("k2",)) == "--localslots=4 --localslots_cpp=14 [fd00::20]:3632/5,lzo localhost/2"
 
 
 def test_no_more_slots_than_distccd_was_started_with() -> None:

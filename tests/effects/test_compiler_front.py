@@ -42,7 +42,7 @@ class Bench:
         env = {
             "PATH": path or f"{self.front}:{self.real}:/usr/bin:/bin",
             "CALLS": str(self.calls),
-            "DISTCC_HOSTS": hosts,
+            "KBUILD_TASKS_WORKERS": hosts,
         }
         if recorded:
             env["KBUILD_TASKS_RECORD"] = str(self.record)
