@@ -36,8 +36,8 @@ class Clock:
         return self.now
 
 
-def progress(stream: io.StringIO, clock: Callable[[], float] = Clock(), **environ: str) -> Progress:
-    return Progress(stream, {"TERM": "xterm", **environ}, clock, lambda: 60)
+def progress(stream: io.StringIO, clock: Callable[[], float] | None = None, **environ: str) -> Progress:
+    return Progress(stream, {"TERM": "xterm", **environ}, clock or Clock(), lambda: 60)
 
 
 def test_one_line_in_place_on_a_terminal() -> None:
