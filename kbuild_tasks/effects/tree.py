@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kbuild_tasks.core.errors import CommandFailed, ConfigError, KbuildError
-from kbuild_tasks.effects.tree_git import Git, Output, names
+from kbuild_tasks.effects.tree_git import Git, Output, names, apply_tells_damage
 from kbuild_tasks.effects.tree_move import OLD_TIME, move
 from kbuild_tasks.effects.tree_snapshot import Snapshot, snapshot
 from kbuild_tasks.effects.tree_state import WorkTree
@@ -96,7 +96,7 @@ class Trees:
             return base
         scratch = self._git.scratch("apply")
         try:
-            git = Git(self.repository, index=scratch / "index", worktree=None)
+            git = Git(self.repository, index=scratch / "index", durable=True)
             files = []
             for number, (_, text) in enumerate(patches):
                 files.append(scratch / f"{number:05d}.patch")
@@ -107,7 +107,6 @@ class Trees:
             tree = git("write-tree").out.decode().strip()
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
-        self._git.sync()
         return tree
 
     def _find_failing(self, git: Git, base: str, files: Sequence[Path], titles: Sequence[str]) -> None:
@@ -151,10 +150,10 @@ class Trees:
 def _apply(git: Git, files: Sequence[Path], *options: str) -> Output:
     """git-apply on the index; 1 and 128 are its answers to a patch, everything else of it is raised."""
     done = git("apply", "--cached", "-p1", *options, "--", *files, ok=(0, 1, 128))
-    if done.code == 128 and not done.err.startswith(("error:", "fatal: corrupt patch", "fatal: git apply")):
-        raise CommandFailed("git apply failed", evidence=done.err.splitlines(), code=done.code)
-    if "unable to read" in done.err or "object file" in done.err:
+    if apply_tells_damage(done):
         raise git.damaged(done.err.splitlines())
+    if done.code == 128 and "error: " not in done.err:
+        raise CommandFailed("git apply failed", evidence=done.err.splitlines(), code=done.code)
     return done
 
 

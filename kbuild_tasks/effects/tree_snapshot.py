@@ -33,7 +33,7 @@ def snapshot(git: Git, worktree: Path, base: str, exclude: Sequence[str] = ()) -
             index = scratch / "index"
             if work.index.exists():
                 shutil.copy2(work.index, index)
-            here = Git(git.repository, index=index, worktree=work.path)
+            here = Git(git.repository, index=index, worktree=work.path, durable=True)
             if index.exists():
                 here("read-tree", "-m", "-i", base)
             else:
@@ -51,5 +51,4 @@ def snapshot(git: Git, worktree: Path, base: str, exclude: Sequence[str] = ()) -
             tree = here("write-tree").out.decode().strip()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    git.sync()
     return Snapshot(tree, tuple(sorted([*status, *added])))

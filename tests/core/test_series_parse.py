@@ -11,7 +11,8 @@ from kbuild_tasks.core.patchfile import NO_NEWLINE, FilePatch, Hunk, PatchError,
 from kbuild_tasks.core.patchparse import parse_patch
 
 HUNK = b"@@ -1,3 +1,4 @@ int x;\n a\n-b\n+B\n+c\n d\n"
-GIT = b"diff --git a/kernel/fork.c b/kernel/fork.c\nindex 1111111..2222222 100644\n--- a/kernel/fork.c\n+++ b/kernel/fork.c\n"
+GIT = b"diff --git a/kernel/fork.c b/kernel/fork.c\nindex 1111111..2222222 100644\n"
+GIT += b"--- a/kernel/fork.c\n+++ b/kernel/fork.c\n"
 PARSED = Hunk(1, 3, 1, 4, (b" a", b"-b", b"+B", b"+c", b" d"), 0)
 
 
