@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kbuild_tasks.core.errors import CommandFailed, ConfigError, KbuildError
-from kbuild_tasks.effects.tree_git import Git, Output, names, apply_tells_damage
+from kbuild_tasks.effects.tree_git import Git, Output, apply_tells_damage, names
 from kbuild_tasks.effects.tree_move import OLD_TIME, move
 from kbuild_tasks.effects.tree_snapshot import Snapshot, snapshot
 from kbuild_tasks.effects.tree_state import WorkTree

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,7 @@ from kbuild_tasks.core.errors import EVIDENCE_LINES, CommandFailed, KbuildError
 from kbuild_tasks.effects import shell
 from kbuild_tasks.effects.files import write_atomic
 
+FULL = 32 << 20  # bytes; the largest file of a kernel source has 23 MB
 DEADLINE = 1800  # seconds: importing a kernel to a slow SD card takes minutes
 
 _SETTINGS = {
@@ -58,7 +60,9 @@ _SETTINGS = {
 _ATTRIBUTES = "* -text -eol -crlf -ident -filter -working-tree-encoding -export-ignore -export-subst\n"
 # What git says of objects that are missing or cut short; git-apply names sound ones too, so it has a list of its own.
 _DAMAGE = re.compile(r"^(?:error|fatal): (?:.*\b[0-9a-f]{40}\b|object file |inflate: |failed to unpack tree)", re.M)
-_DAMAGE_APPLY = re.compile(r"^(?:error|fatal): (?:object file |loose object |header for |inflate: |failed to read )", re.M)
+_DAMAGE_APPLY = re.compile(
+    r"^(?:error|fatal): (?:object file |loose object |header for |inflate: |failed to read )", re.M
+)
 _DAMAGED_INDEX = re.compile(r"index file (?:corrupt|smaller than expected|open failed)|bad signature|bad index file")
 
 
@@ -133,9 +137,13 @@ class Git:
 
     def _failed(self, verb: str, done: Output) -> KbuildError:
         lines = [line for line in done.err.splitlines() if line.strip()][-EVIDENCE_LINES:]
-        if "No space left on device" in done.err or "Disk quota exceeded" in done.err:
-            where = self.worktree or self.repository
-            return KbuildError(f"no space left for {where} or {self.repository}", f"df -h {where}", evidence=lines)
+        if self._is_full(done.err):
+            places = [str(place) for place in (self.worktree, self.repository) if place]
+            return KbuildError(
+                f"no space left for {' or '.join(places)}",
+                f"df -h {shlex.join(places)}; free some, or give build.workdir in cluster.yaml another path or size",
+                evidence=lines,
+            )
         if _DAMAGED_INDEX.search(done.err):
             return DamagedIndex(f"the index {self.index} is damaged", evidence=lines)
         if _DAMAGE.search(done.err):
@@ -143,11 +151,20 @@ class Git:
         how = f"was ended by signal {-done.code}" if done.code < 0 else f"ended with status {done.code}"
         return CommandFailed(f"git {verb} {how}", evidence=lines, code=done.code)
 
+    def _is_full(self, said: str) -> bool:
+        """git does not always give the system's reason ("unable to write file x"): then the file system tells."""
+        if "No space left on device" in said or "Disk quota exceeded" in said:
+            return True
+        if "unable to write" not in said and "unable to create" not in said:
+            return False
+        free = os.statvfs(self.worktree or self.repository)
+        return free.f_bavail * free.f_frsize < FULL or (free.f_files > 0 and free.f_favail == 0)
+
     def damaged(self, evidence: Sequence[str] = ()) -> KbuildError:
         """The error for objects that are missing or cut short (a power cut, a full disk, somebody's rm)."""
         return KbuildError(
             f"the repository of source trees {self.repository} is damaged",
-            f"rm -rf {self.repository} && doit forget extract, then doit: it is made anew from the sources",
+            f"rm -rf {shlex.quote(str(self.repository))} && doit forget extract, then doit: it is made anew",
             evidence=evidence,
         )
 

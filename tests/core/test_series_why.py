@@ -135,7 +135,8 @@ EDIT = patch("e.patch", "old.c", GOOD)
             [EDIT],
             0,
             {"drivers/misc/old.c": FAIR, "x/new.c": b""},
-            "old.c: there is no such file; drivers/misc/old.c is there: was the patch made without one directory before its paths (-p0)?",
+            "old.c: there is no such file; drivers/misc/old.c is there: "
+            "was the patch made without one directory before its paths (-p0)?",
         ),
         (
             [patch("e", "drivers/old.c", GOOD)],
