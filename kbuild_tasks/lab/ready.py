@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -34,11 +35,16 @@ def require_programs() -> None:
 
 def wait_for_ssh(holder: int, nodes: Sequence[str], keys: Path, logs: Path) -> None:
     """Return when `ansible` can log in to each of the nodes. Raises KbuildError with what ssh said last."""
+    interrupted = threading.Event()
     with ThreadPoolExecutor(1) as pool:  # a thread can move to the lab's network alone (setns(2)); it ends with this
-        pool.submit(_wait, holder, nodes, keys, logs).result()
+        try:
+            pool.submit(_wait, holder, nodes, keys, logs, interrupted).result()
+        except BaseException:
+            interrupted.set()
+            raise
 
 
-def _wait(holder: int, nodes: Sequence[str], keys: Path, logs: Path) -> None:
+def _wait(holder: int, nodes: Sequence[str], keys: Path, logs: Path, interrupted: threading.Event) -> None:
     network = os.open(f"/proc/{holder}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     linux.setns(network, linux.CLONE_NEWNET)
     os.close(network)
@@ -46,7 +52,7 @@ def _wait(holder: int, nodes: Sequence[str], keys: Path, logs: Path) -> None:
     waiting = dict.fromkeys(nodes, "no answer")
     logins: dict[str, subprocess.Popen[bytes]] = {}
     try:
-        while waiting and time.monotonic() < deadline:
+        while waiting and time.monotonic() < deadline and not interrupted.is_set():
             for node in waiting:
                 if node not in logins and _speaks(names.address(node)):
                     logins[node] = _login(node, keys)

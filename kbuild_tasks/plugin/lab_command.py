@@ -114,7 +114,7 @@ def _print_nodes(nodes: Sequence[NodeStatus]) -> None:
         if node.cut:
             remarks.append("cut off the network")
         if node.share is not None:
-            remarks.append(f"{node.share:g} of a core" if node.share < 1 else f"{node.share:g} cores at most")
+            remarks.append(f"at most {node.share:g} {'core' if node.share == 1 else 'cores'}")
         if node.boots > 1:
             remarks.append(f"booted {node.boots} times")
         if node.state == "crashed":
