@@ -19,6 +19,7 @@ from kbuild_tasks.effects.distcc_watch import Loss, Watch, end_client
 from kbuild_tasks.effects.remaining import Remaining
 
 EVERY = 0.5  # seconds between events
+AFTER_COMPILE = ("link", "modpost", "image")
 ENOUGH = 20  # objects, before the rest is asked for
 
 
@@ -100,7 +101,10 @@ class Monitor:
 
     def _total(self) -> int | None:
         names = self._remaining.names
-        return None if names is None else len(names | self._client.given.keys())
+        if names is None:
+            return None
+        given = self._client.given.keys()
+        return len(given) if self.phase in AFTER_COMPILE else len(names | given)
 
     def _node(self, where: str) -> str:
         return self._coordinator if where in ("", LOCAL) else self._client.plan.nodes.get(where, where)

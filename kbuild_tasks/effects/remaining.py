@@ -6,10 +6,12 @@ with nothing to do costs (Linux 6.1, 1,300 objects: 4 CPU s), so it starts only 
 a build that is shorter needs no estimate. The names it prints, joined with those that are done by then, are all
 objects of the walk whenever it began: each was either made before the walk came to it, or printed.
 
-It would tell too many if it were called with other variables than the build, or while a tool that objects depend on is
-still being made. So what was finished before it began must not be among what it prints; if it is, or if it fails,
-nothing is said, and it is tried again later, TRIES times in all. Objects that are made after the link (the boot
-loader's part of arch/x86/boot) join the total when they are made.
+It would tell far too many if it were called with other variables than the build, or while a tool that objects depend
+on is still being made. So of what was finished before it began it must not print half again; if it does, or if it
+fails, nothing is said, and it is tried again later, TRIES times in all. A few it prints always: under -n make takes a
+file for changed whose recipe only looks whether it must change (init/version.o, kernel/configs.o, the vdso's image).
+Those are off the total when the link begins. Objects that are made after the link (the boot loader's part of
+arch/x86/boot) join it when they are made.
 """
 
 from __future__ import annotations
@@ -77,7 +79,7 @@ class Remaining:
                         return
                     if match := _COMPILE.search(line):
                         names.add(os.fsdecode(match[1]))
-                if child.wait() == 0 and not names & finished:
+                if child.wait() == 0 and 2 * len(names & finished) <= len(finished):
                     self.names = frozenset(names)
 
 
