@@ -16,7 +16,7 @@ from kbuild_tasks.core.errors import KbuildError
 from kbuild_tasks.core.kbuild import depends_on, object_of
 from kbuild_tasks.core.patchparse import parse_patch
 from kbuild_tasks.effects.files import sha256_file
-from kbuild_tasks.effects.project import Project
+from kbuild_tasks.effects.project import SERIES, Project
 
 
 def objects_behind(project: Project, tree: Path, patch_receipt: Mapping[str, Any] | None) -> list[str]:
@@ -36,7 +36,8 @@ def objects_behind(project: Project, tree: Path, patch_receipt: Mapping[str, Any
 def _touched(project: Project, old: Mapping[str, str]) -> set[str]:
     root = project.cluster.root
     new = {path: sha256_file(root / path) for path in project.series}
-    series = {path for path in old if path != project.series_file}
+    inside = f"{project.cluster.kernel.patches}/"  # the stage has other inputs too: what prepare() reads
+    series = {path for path in old if path.startswith(inside) and os.path.basename(path) != SERIES}
     files: set[str] = set()
     for path in {*series, *new}:
         if old.get(path) == new.get(path):
