@@ -16,7 +16,7 @@ import pytest
 from kbuild_tasks.effects.files import sha256_file
 from tests.lab.project import AUDIT, COORDINATOR, STAGES, WORKDIR, WORKERS, Project
 
-pytestmark = [pytest.mark.lab, pytest.mark.real]
+pytestmark = [pytest.mark.lab, pytest.mark.real, pytest.mark.whole]
 
 HEADER = "patches/0003-if_vlan-take-the-identifier-out-of-a-tag-in-one-plac.patch"
 DRIVER = "patches/0001-virtio_blk-say-how-deep-the-queues-are.patch"
