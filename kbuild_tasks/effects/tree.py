@@ -17,6 +17,7 @@ from pathlib import Path
 
 from kbuild_tasks.core.errors import CommandFailed, ConfigError, KbuildError
 from kbuild_tasks.effects.tree_git import Git, Output, apply_tells_damage, names
+from kbuild_tasks.effects.tree_ignore import refuse_repositories
 from kbuild_tasks.effects.tree_move import OLD_TIME, move
 from kbuild_tasks.effects.tree_snapshot import Snapshot, snapshot
 from kbuild_tasks.effects.tree_state import WorkTree
@@ -67,12 +68,8 @@ class Trees:
                 work.index.unlink(missing_ok=True)  # whatever is wrong with it: it can be made anew
                 work.git("add", "--all", "--force", ".")
             staged = work.git("ls-files", "--stage", "-z").out
-            inner = [e for e in staged.split(b"\0") if e.startswith(_GITLINK)]
-            if inner:
-                where = os.fsdecode(inner[0].partition(b"\t")[2])
-                raise KbuildError(
-                    f"{path / where} is a git repository inside of the source", f"rm -rf {path / where}/.git"
-                )
+            links = [entry.partition(b"\t")[2] for entry in staged.split(b"\0") if entry.startswith(_GITLINK)]
+            refuse_repositories(path, [os.fsdecode(link) for link in links])
             tree = work.git("write-tree").out.decode().strip()
             self._git.sync()
             work.came_to(tree)

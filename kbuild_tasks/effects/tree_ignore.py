@@ -9,10 +9,12 @@ git decides (git-check-ignore), on a directory that holds nothing but .gitignore
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from kbuild_tasks.core.errors import KbuildError
 from kbuild_tasks.effects.tree_git import Git, as_input, names
 
 ROOT_RULES = """\
@@ -134,6 +136,16 @@ def _nested(git: Git, tree: str) -> dict[str, bytes]:
 def untracked(git: Git) -> list[str]:
     """Files in git's work tree that its index does not have, ignored or not."""
     return names(git("ls-files", "--others", "-z").out)
+
+
+def refuse_repositories(top: Path, inner: Sequence[str]) -> None:
+    """git takes a directory with a .git in it for a commit of something else, and leaves its files out."""
+    if inner:
+        path = top / inner[0]
+        raise KbuildError(
+            f"{path} is a git repository inside of the source",
+            f"remove its .git where it is made (rm -rf {shlex.quote(str(path / '.git'))})",
+        )
 
 
 def is_real_directory(top: Path, relative: str, known: dict[str, bool]) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kbuild_tasks.effects.tree_git import Git, as_input, names
-from kbuild_tasks.effects.tree_ignore import generated, untracked
+from kbuild_tasks.effects.tree_ignore import generated, refuse_repositories, untracked
 from kbuild_tasks.effects.tree_state import WorkTree
 
 
@@ -25,6 +25,7 @@ def snapshot(git: Git, worktree: Path, base: str, exclude: Sequence[str] = ()) -
     """What lies at `worktree`, as a tree, beside `base`. The work tree is not touched, nor is our record of it.
 
     exclude  further lines as in a .gitignore at the top: what is not to be taken in
+    Raises KbuildError for a git repository inside of the tree.
     """
     work = WorkTree.of(git, worktree)
     scratch = git.scratch("snapshot")
@@ -43,6 +44,7 @@ def snapshot(git: Git, worktree: Path, base: str, exclude: Sequence[str] = ()) -
             status = dict(zip(words[1::2], words[::2], strict=True))
             deleted = {path for path, letter in status.items() if letter == "D"}
             others = untracked(here)
+            refuse_repositories(work.path, [path for path in others if path.endswith("/")])
             made = generated(git, base, others, exclude)
             added = [path for path in others if path not in made]
             here("update-index", "--force-remove", "-z", "--stdin", stdin=as_input(deleted))
