@@ -69,8 +69,8 @@ def test_killed_moves(place):
         wanted[ids[-1]] = read_tree(place / kind)
     chance = random.Random(6)
     interrupted = 0
-    for turn in range(14):
-        if turn % 5 == 0:
+    for turn in range(8):
+        if turn % 3 == 0:
             shutil.rmtree(build, ignore_errors=True)
         for _ in range(chance.choice([1, 1, 2])):
             interrupted += killed(
@@ -79,7 +79,7 @@ def test_killed_moves(place):
         target = chance.choice(ids)
         trees.move(build, target)
         assert read_tree(build) == wanted[target]
-    assert interrupted >= 10  # or nothing was tested
+    assert interrupted >= 4  # or nothing was tested
     assert trees.move(build, target) == []
 
 
