@@ -6,6 +6,8 @@ import base64
 import quopri
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from kbuild_tasks.core.patchfile import NO_NEWLINE, FilePatch, Hunk, PatchError, text
 from kbuild_tasks.core.patchparse import parse_patch
@@ -277,3 +279,25 @@ def test_what_is_written_anew_parses_to_the_same():
     for file, other in zip(files, again, strict=True):
         assert (file.old, file.new, file.kind, file.binary) == (other.old, other.new, other.kind, other.binary)
         assert [h.lines for h in file.hunks] == [h.lines for h in other.hunks]
+
+
+SEEDS = (GIT + HUNK, BINARY, b"--- a/f\n+++ b/f\n" + HUNK * 2, b"diff --git a/x b/y\nrename from x\nrename to y\n")
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(SEEDS), st.lists(st.tuples(st.integers(0, 400), st.binary(max_size=3)), max_size=6))
+def test_whatever_happened_to_it_a_patch_is_read_or_refused_in_words(seed, damages):
+    data = bytearray(seed)
+    for at, new in damages:
+        at %= len(data) + 1
+        data[at : at + 1] = new
+    try:
+        patch = parse_patch("x.patch", bytes(data))
+    except PatchError as refused:
+        assert "\n" not in refused.message
+        return
+    for file in patch.files:
+        again = parse_patch("x.patch", file.text()).files
+        assert [(f.old, f.new, f.kind) for f in again] == [(file.old, file.new, file.kind)]
+        for path in file.paths:
+            assert ".." not in path.split("/") and not path.startswith("/")
