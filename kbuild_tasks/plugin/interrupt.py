@@ -1,7 +1,7 @@
 """Ctrl-C, SIGTERM and a closed terminal end a run the same way: children first, then build mode, then status 128+n.
 
-doit itself loses its teardown on SIGTERM and shows a traceback on Ctrl-C. SystemExit, raised in the main thread,
-goes through Runner.finish(), where the teardowns are, and ends the process without a traceback.
+doit itself loses its records on SIGTERM and shows a traceback on Ctrl-C. SystemExit, raised in the main thread, goes
+through Runner.finish(), which calls the reporter's complete_run(), and ends the process without a traceback.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
 
-def before_teardown() -> None:
+def before_leaving() -> None:
     """End what still runs in other threads, then allow the clean-up its own children."""
     if received is not None:
         shell.stop_all()

@@ -109,14 +109,12 @@ class Reporter(ConsoleReporter):
             self._line("FAILED", task.name, text)
         self._save()
 
-    def teardown_task(self, task: Task) -> None:
-        interrupt.before_teardown()
-
     def cleanup_error(self, exception: BaseFail) -> None:
         self.acted = True
         self.write(f"{INDENT}warning: {exception.get_msg().strip()}\n")
 
     def complete_run(self) -> None:
+        self._leave_build_mode()
         if interrupt.received is not None:
             self.write(f"\n  ended by signal {interrupt.received}; finished stages are kept: run doit again\n")
         failed = any(entry["state"] == "failed" for entry in self.tasks.values())
@@ -128,6 +126,16 @@ class Reporter(ConsoleReporter):
             self.write(f"{message}\n")
         self._save(ended=True)
         self.outstream.flush()
+
+    def _leave_build_mode(self) -> None:
+        """What was running before on the nodes runs again, however the run ended."""
+        if not self.acted and interrupt.received is None:
+            return
+        from kbuild_tasks.plugin.tasks import current
+
+        interrupt.before_leaving()
+        for line in current().leave_build_mode(self.started, interrupt.received is not None):
+            self.write(f"{INDENT}warning: {line}\n")
 
     def _group(self, task: Task) -> None:
         """A group (sync, prepare) is told in one line when all of it was fresh: seven nodes, one line."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,9 @@ from kbuild_tasks.core.errors import KbuildError
 from kbuild_tasks.core.model import Inputs, Node, Outcome
 from kbuild_tasks.effects import lock
 from kbuild_tasks.effects.context import Context
-from kbuild_tasks.effects.files import write_atomic
+from kbuild_tasks.effects.files import read_json, write_atomic
 from kbuild_tasks.effects.project import Project
 from kbuild_tasks.effects.receipts import Receipts
-from kbuild_tasks.plugin import interrupt
 from kbuild_tasks.plugin.action import StageAction
 from kbuild_tasks.plugin.backend import AtomicJson
 
@@ -144,7 +143,6 @@ class Pipeline:
             "doc": f"gather facts of {node.name} and enter build mode",
             "uptodate": [False],
             "actions": [self._action(task, partial(self._act, task, node))],
-            "teardown": [self._action(f"leave build mode on {node.name}", partial(self._leave, node, tree=False))],
         }
 
     def _release(self) -> dict[str, Any]:
@@ -203,18 +201,39 @@ class Pipeline:
         known = {stage: receipt for stage in STAGES if (receipt := self.receipts.read(stage))}
         return Context(self.project.cluster, self.project.paths, task, node, known, show)
 
-    def _leave(self, node: Node, tree: bool) -> Outcome:
-        interrupt.before_teardown()
-        return Outcome(_module("release").release_node(self._context(f"release:{node.name}", node), node, tree=tree))
+    def leave_build_mode(self, since: float, everywhere: bool) -> list[str]:
+        """Put back the nodes that a run which began at `since` (epoch) prepared, or all (a run that was interrupted may
+        have left one half-way); returns what went wrong, a line a node.
+
+        Called when a run ends (plugin/reporter.py), not as doit's teardown: doit runs those in every thread that finds
+        no more work (MRunner.execute_task_subprocess), so `doit compile` would lose its workers while it compiles.
+        """
+        prepared = []
+        for node in self.project.cluster.active:
+            facts = read_json(self.project.paths.facts(node.name)) or {}
+            if everywhere or (facts.get("reached") and facts.get("at", 0) >= since):
+                prepared.append(node)
+        return [line for line, failed in self._leave_all(prepared, tree=False) if failed]
 
     def _release_all(self) -> Outcome:
+        self._lock()
+        return Outcome("; ".join(line for line, _ in self._leave_all(self.project.cluster.active, tree=True)))
+
+    def _leave_all(self, nodes: Sequence[Node], tree: bool) -> list[tuple[str, bool]]:
+        """(line, whether it failed) of each node, all at once."""
+        if not nodes:
+            return []
         from concurrent.futures import ThreadPoolExecutor
 
-        self._lock()
-        nodes = self.project.cluster.active
+        def leave(node: Node) -> tuple[str, bool]:
+            context = self._context(f"release:{node.name}", node)
+            try:
+                return _module("release").release_node(context, node, tree=tree), False
+            except (KbuildError, OSError) as error:
+                return f"{node.name} was not put back: {error}; later: doit release", True
+
         with ThreadPoolExecutor(len(nodes)) as pool:
-            told = list(pool.map(lambda node: self._leave(node, tree=True).message, nodes))
-        return Outcome("; ".join(told))
+            return list(pool.map(leave, nodes))
 
     def _lock(self) -> None:
         with self._guard:

@@ -58,6 +58,7 @@ def run(ctx: Context) -> Outcome:
     told, losses, mended = _build(ctx, plan, tree)
     seconds = time.monotonic() - started
     _check_config(ctx, tree, "after")
+    drop_markers(tree)
     record = {
         "objects": list(told.objects),
         "per_node": dict(told.per_node),
@@ -232,3 +233,19 @@ def _modules(tree: Path) -> str:
     names = order.read_text().split() if order.is_file() else []
     modules = [name.removesuffix(".o") + ".ko" if name.endswith(".o") else name for name in names]
     return sha256_text(repr([(name, sha256_file(tree / name)) for name in sorted(modules)]))
+
+
+def drop_markers(tree: Path) -> None:
+    """Remove include/config/<SYMBOL> of options that are off again: headers packages carry that directory.
+
+    kbuild touches such a file when an option changes, also when it goes away, so that what depends on it is made anew
+    (scripts/kconfig/confdata.c, conf_touch_deps); a clean build has none for options that are off. Once make has
+    ended nothing waits for them, and a missing one is no reason to build (they are named by $(wildcard)).
+    """
+    auto = tree / "include/config/auto.conf"
+    if not auto.is_file():
+        return
+    on = {line.partition("=")[0].removeprefix("CONFIG_") for line in auto.read_text().splitlines() if "=" in line}
+    for entry in auto.parent.iterdir():
+        if entry.name not in on and "." not in entry.name and entry.stat().st_size == 0:
+            entry.unlink()

@@ -92,14 +92,16 @@ def test_a_patch_edit_compiles_exactly_what_depends_on_it(project) -> None:
     )
     assert f"{DRIVER.split('/')[1]} changed (line {line})" in plan
     assert "1 object: drivers/block/virtio_blk.o" in plan
+    # what a relink of the image compiles, in any edit of what is built in: addresses of vmlinux are in it
+    expected = ["arch/x86/boot/compressed/misc.o", "drivers/block/virtio_blk.o"]
     project.doit()
     assert project.states() == dict.fromkeys(STAGES, "done") | {"extract": "fresh", "configure": "fresh"} | (
         {"configure": "done"} if project.states()["configure"] == "done" else {}
     )
-    assert project.compiled()["objects"] == ["drivers/block/virtio_blk.o"]
+    assert sorted(project.compiled()["objects"]) == expected
     back()
     project.doit()
-    assert project.compiled()["objects"] == ["drivers/block/virtio_blk.o"]
+    assert sorted(project.compiled()["objects"]) == expected
     assert project.results("package")["packages"] == packages, "undone: the same bytes"
 
 
@@ -146,6 +148,8 @@ def test_forget_configure_reruns_exactly_configure(project) -> None:
 @pytest.mark.parametrize("stage", ["extract", "patch", "configure", "package"])
 def test_kill_9_of_doit_in_a_stage_then_doit_finishes_with_the_same_packages(project, stage) -> None:
     packages = project.results("package")["packages"]
+    if stage == "extract":  # a source that was there before is not unpacked again: that would be over in no time
+        project.node(f"rm -rf {WORKDIR}.state/pristine")
     project.doit("forget", stage)
     run = project.start()
     receipt = project.root / f"build/receipts/{stage}.json"
@@ -166,10 +170,10 @@ def fresh_after(project: Project) -> bool:
 
 
 def test_two_at_once_the_second_is_refused(project) -> None:
-    project.doit("forget", "extract")
+    project.doit("forget", "configure")
     run = project.start()
-    receipt = project.root / "build/receipts/extract.json"
-    project.wait(lambda: not receipt.exists(), "extract to start")
+    receipt = project.root / "build/receipts/configure.json"
+    project.wait(lambda: not receipt.exists(), "configure to start")
     out = project.doit("-a", status=1)
     assert "another run is in progress: pid" in out
     assert run.wait() == 0

@@ -10,12 +10,14 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+import time
 import types
 from pathlib import Path
 
 from kbuild_tasks.core.errors import KbuildError
 from kbuild_tasks.core.model import Inputs, Outcome
 from kbuild_tasks.effects import shell
+from kbuild_tasks.effects.files import write_json
 
 BEFORE = {"extract": (), "patch": ("extract",), "configure": ("patch",), "compile": ("patch", "configure")}
 BEFORE["package"] = ("compile",)
@@ -63,6 +65,8 @@ def _run(context) -> Outcome:
     if task == os.environ.get("FAKE_BUG"):
         raise ZeroDivisionError("a bug")
     if verb == "prepare":
+        record = {"reached": True, "state": "ready", "at": time.time()}
+        write_json(context.paths.facts(context.node.name), record)
         return Outcome("ready")
     if task == os.environ.get("FAKE_LEFT_OUT"):
         return Outcome("left out: it is down; start it", final=False)

@@ -212,3 +212,12 @@ def test_plan_json_and_status(bench) -> None:
     status = json.loads(bench.doit("status", "--json"))
     assert status["running"] is None and status["stale"] == []
     assert "last run   done" in bench.doit("status")
+
+
+def test_build_mode_is_not_left_while_the_last_task_still_runs(bench) -> None:
+    run = bench.start("compile", FAKE_SLEEP="compile=2")
+    bench.wait_for("compile")
+    time.sleep(1)
+    assert not [line for line in (bench.root / "build/trace").read_text().splitlines() if line.startswith("release")]
+    assert run.wait(20) == 0
+    assert {"release:n1", "release:n2"} <= set(bench.trace())
