@@ -1,0 +1,1 @@
+"""Measurements, as ratios in one run; run by script/bench, never as tests."""
