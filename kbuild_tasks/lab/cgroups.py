@@ -194,8 +194,22 @@ class Tree:
                 )
             time.sleep(0.02)
 
-    def remove(self) -> None:
-        """Remove the lab's cgroups; they must be empty. Raises OSError."""
+    def end(self, timeout: float = 15.0) -> None:
+        """End all processes of the lab and remove its cgroups. Raises KbuildError, OSError.
+
+        A launcher whose command was killed may join its cgroup after we looked: it keeps the cgroup busy and is ended
+        in the next round. One that comes later still finds no cgroup, and ends by itself.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            self.kill()
+            try:
+                return self._remove()
+            except OSError as error:
+                if error.errno != errno.EBUSY or time.monotonic() > deadline:
+                    raise
+
+    def _remove(self) -> None:
         for tree in self.hierarchies:
             for directory in reversed(list(_walk(tree.mount / self.name))):
                 _rmdir(directory)
@@ -216,7 +230,7 @@ def _walk(top: Path) -> Iterator[Path]:
 
 
 def _rmdir(directory: Path) -> None:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 1
     while True:
         try:
             return directory.rmdir()

@@ -271,8 +271,7 @@ class Lab:
     def _clear(self) -> None:
         """Nothing of the lab is left on the machine after this: processes (and with them their namespaces and
         mounts), cgroups, the directory in /run."""
-        self.tree.kill()
-        self.tree.remove()
+        self.tree.end()
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(self.places.run)
 

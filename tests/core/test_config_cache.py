@@ -123,7 +123,8 @@ def test_loading_starts_nothing_and_imports_nothing_heavy(tmp_path: Path) -> Non
     path, cache = project(tmp_path, DESIGN), tmp_path / "cluster.json"
     said = []
     for _ in range(2):
-        program = "import sys; before = set(sys.modules)" + LOAD
+        # pathlib is Python's own affair: with Debian's security fixes it brings ipaddress along.
+        program = "import pathlib, sys; before = set(sys.modules)" + LOAD
         done = subprocess.run(
             [sys.executable, "-c", program, str(path), str(cache)],
             capture_output=True,
