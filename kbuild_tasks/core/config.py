@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from kbuild_tasks.core import units
 from kbuild_tasks.core.consistency import disagreements, entry_at, value_at
+from kbuild_tasks.core.defconfig import is_defconfig
 from kbuild_tasks.core.model import Build, Cluster, Kernel, Node, Rollout, Ssh, Waiver, Workdir
 from kbuild_tasks.core.schema import Problem, Tree, matcher, refusal, schema, validate
 
@@ -59,11 +60,6 @@ def project_files(tree: Tree) -> Iterator[ProjectFile]:
             yield ProjectFile(line, where, posixpath.normpath(value), where == "kernel.patches")
 
 
-def is_defconfig(config: str) -> bool:
-    """Whether kernel.config names a make target of the tree and not a file: "defconfig", "bcm2711_defconfig"."""
-    return config.endswith("defconfig") and "/" not in config
-
-
 def assemble(tree: Tree, root: Path, source: str) -> Cluster:
     """The cluster of a tree in which find_problems() found nothing."""
     top: dict[str, Tree] = tree[1]
@@ -88,7 +84,8 @@ def assemble(tree: Tree, root: Path, source: str) -> Cluster:
 def _kernel(given: dict[str, Tree]) -> Kernel:
     values = _converted(given, {"pkgbuild": posixpath.normpath, "patches": posixpath.normpath})
     if not is_defconfig(values["config"]):
-        values["config"] = posixpath.normpath(values["config"])
+        path = posixpath.normpath(values["config"])
+        values["config"] = f"./{path}" if is_defconfig(path) else path  # a file of that name stays one
     values["fragments"] = tuple(posixpath.normpath(path) for path in values.get("fragments", ()))
     lines: dict[str, int] = {}
     for line, text in given.get("require", [0, []])[1]:

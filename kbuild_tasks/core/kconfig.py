@@ -23,9 +23,6 @@ from kbuild_tasks.core.model import Waiver
 
 # Targets of scripts/kconfig/Makefile that make a configuration from nothing, the same on every run. Not tinyconfig: it
 # merges into the tree's .config whatever KCONFIG_CONFIG says, so that its result depends on the last one.
-_PRESETS = frozenset({"allnoconfig", "allyesconfig", "allmodconfig", "alldefconfig"})
-_NOT_A_PRESET = frozenset({"olddefconfig", "savedefconfig"})
-_DEFCONFIG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 # What kconfig finds out of compiler, binutils, rustc and pahole (init/Kconfig): nobody's request.
 _DERIVED = re.compile(
     r"(?:CC|GCC|CLANG|AS|LD|LLD|RUSTC|RUSTC_LLVM|PAHOLE|BINDGEN)_VERSION(?:_TEXT)?"
@@ -73,17 +70,6 @@ class Verdict:
     waived: tuple[tuple[Unmet, Waiver], ...]
     expired: tuple[Waiver, ...]  # waivers whose requests are among `failing`
     unused: tuple[Waiver, ...]
-
-
-def is_defconfig(config: str) -> bool:
-    """Whether kernel.config names a make target of the tree rather than a file; told by its form alone.
-
-    >>> [is_defconfig(c) for c in ("bcm2711_defconfig", "allnoconfig", "kernel/config", "./defconfig", "olddefconfig")]
-    [True, True, False, False, False]
-    """
-    if config in _PRESETS:
-        return True
-    return config.endswith("defconfig") and config not in _NOT_A_PRESET and bool(_DEFCONFIG.fullmatch(config))
 
 
 def is_derived(symbol: str) -> bool:

@@ -11,15 +11,20 @@ import time
 from collections import deque
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from kbuild_tasks.core import diagnostics, elf, hosts
-from kbuild_tasks.core.distcc_log import Distribution
 from kbuild_tasks.core.errors import CommandFailed, KbuildError
+from kbuild_tasks.core.later import later
 from kbuild_tasks.core.model import Inputs, Outcome
 from kbuild_tasks.effects import makepkg
 from kbuild_tasks.effects.context import Context, Paths
 from kbuild_tasks.effects.files import read_json, sha256_file, sha256_text
+
+if TYPE_CHECKING:
+    from kbuild_tasks.core import diagnostics, elf, hosts
+    from kbuild_tasks.core.distcc_log import Distribution
+else:
+    diagnostics, elf, hosts = (later(f"kbuild_tasks.core.{name}") for name in ("diagnostics", "elf", "hosts"))
 
 FEW = 10  # fallbacks below this number fail no build: three of five objects of an edit say nothing of a cluster
 KEPT_LINES = 4000

@@ -7,19 +7,24 @@ What only run() needs is imported there: inputs() is asked for by each doit, als
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from kbuild_tasks.core import kconfig
+from kbuild_tasks.core.defconfig import is_defconfig
 from kbuild_tasks.core.errors import CommandFailed, ConfigError
-from kbuild_tasks.core.kconfig import Merged, Unmet, Verdict
-from kbuild_tasks.core.kconfig_syntax import Request, parse, parse_config, required
+from kbuild_tasks.core.later import later
 from kbuild_tasks.core.model import Inputs, Outcome
 from kbuild_tasks.effects.context import Context
 from kbuild_tasks.effects.files import sha256_text
 
 if TYPE_CHECKING:
+    from datetime import date
+
+    from kbuild_tasks.core import kconfig
+    from kbuild_tasks.core import kconfig_syntax as syntax
+    from kbuild_tasks.core.kconfig import Merged, Unmet, Verdict
     from kbuild_tasks.effects.kconfig import Kbuild
+else:
+    kconfig, syntax = later("kbuild_tasks.core.kconfig"), later("kbuild_tasks.core.kconfig_syntax")
 
 SHOWN = 3
 
@@ -27,7 +32,7 @@ SHOWN = 3
 def inputs(project: Any) -> Inputs:
     """Base, fragments, `require`, waivers, arch and compiler; the patched tree, whose Kconfig decides."""
     kernel = project.cluster.kernel
-    named = kconfig.is_defconfig(kernel.config)
+    named = is_defconfig(kernel.config)
     return Inputs(
         files=(*(() if named else (kernel.config,)), *kernel.fragments),
         values={
@@ -42,6 +47,8 @@ def inputs(project: Any) -> Inputs:
 
 
 def run(ctx: Context) -> Outcome:
+    from datetime import date
+
     return configure(ctx, date.today())
 
 
@@ -59,7 +66,7 @@ def configure(ctx: Context, today: date) -> Outcome:
             text = kbuild.olddefconfig(merged.text)
         except CommandFailed as error:
             raise explain_failure(error, "the tree's kconfig could not make a .config") from None
-        final = parse_config(text)
+        final = syntax.parse_config(text)
         unmet = kconfig.prove(merged, final)
         verdict = kconfig.judge(unmet, ctx.cluster.kernel.waivers, today, ctx.cluster.source)
         warnings = _base_warning(ctx, merged, final)
@@ -82,16 +89,18 @@ def _merge(ctx: Context, kbuild: Kbuild) -> Merged:
     from kbuild_tasks.effects.kconfig import read_text
 
     kernel, root = ctx.cluster.kernel, ctx.paths.root
-    fragments = [parse(read_text(root, name, "kernel.fragments"), name) for name in kernel.fragments]
-    require = required(kernel.require, dict(kernel.require_lines), ctx.cluster.source)
-    if kconfig.is_defconfig(kernel.config):
-        values = parse_config(kbuild.preset(kernel.config))
-        return kconfig.merge([Request(s, v, kernel.config, 0) for s, v in values.items()], fragments, require)
-    return kconfig.merge(parse(read_text(root, kernel.config, "kernel.config"), kernel.config), fragments, require)
+    fragments = [syntax.parse(read_text(root, name, "kernel.fragments"), name) for name in kernel.fragments]
+    require = syntax.required(kernel.require, dict(kernel.require_lines), ctx.cluster.source)
+    if is_defconfig(kernel.config):
+        values = syntax.parse_config(kbuild.preset(kernel.config))
+        return kconfig.merge([syntax.Request(s, v, kernel.config, 0) for s, v in values.items()], fragments, require)
+    return kconfig.merge(
+        syntax.parse(read_text(root, kernel.config, "kernel.config"), kernel.config), fragments, require
+    )
 
 
 def _base_warning(ctx: Context, merged: Merged, final: dict[str, str]) -> list[str]:
-    if kconfig.is_defconfig(ctx.cluster.kernel.config):
+    if is_defconfig(ctx.cluster.kernel.config):
         return []
     differing = kconfig.base_differences(merged, final)
     if not differing:
@@ -137,9 +146,9 @@ def _install(ctx: Context, kbuild: Kbuild, text: str, merged: Merged, warnings: 
     from kbuild_tasks.core import kconfig_hazards
     from kbuild_tasks.effects.kconfig import replace
 
-    final = parse_config(text)
+    final = syntax.parse_config(text)
     copy = ctx.paths.build / "config"
-    before = parse_config(copy.read_text("utf-8")) if copy.is_file() else None
+    before = syntax.parse_config(copy.read_text("utf-8")) if copy.is_file() else None
     kbuild.install(text)
     release = kbuild.release()
     replace(copy, text)

@@ -15,16 +15,22 @@ import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kbuild_tasks.core.errors import CommandFailed, KbuildError
-from kbuild_tasks.core.manifest import Package, build_manifest, packages_sha256, superseded
+from kbuild_tasks.core.later import later
 from kbuild_tasks.core.model import Inputs, Outcome
 from kbuild_tasks.core.pkgbuild import Pkgbuild
 from kbuild_tasks.effects import makepkg, pacman, shell, startdir
 from kbuild_tasks.effects.context import Context, Paths
 from kbuild_tasks.effects.files import read_json, sha256_file, sync_directory, write_json
 from kbuild_tasks.effects.pkgbuild import load_pkgbuild
+
+if TYPE_CHECKING:
+    from kbuild_tasks.core import manifest as manifests
+    from kbuild_tasks.core.manifest import Package
+else:
+    manifests = later("kbuild_tasks.core.manifest")
 
 MODULES = "usr/lib/modules/"
 
@@ -68,7 +74,7 @@ def run(ctx: Context) -> Outcome:
     options, warnings = pacman.dependency_options(pkgbuild)
     _run_makepkg(ctx, staging, options)
     packages = check_packages(staging, pkgbuild, release, signed=bool(ctx.cluster.build.sign_key))
-    manifest = build_manifest(
+    manifest = manifests.build_manifest(
         packages,
         release,
         ctx.receipts,
@@ -81,7 +87,7 @@ def run(ctx: Context) -> Outcome:
         "packages": {package.file: package.sha256 for package in packages},
         "kernelrelease": release,
         "build_id": manifest["build_id"],
-        "packages_sha256": packages_sha256(packages),
+        "packages_sha256": manifests.packages_sha256(packages),
     }
     undivided = [f"PKGBUILD: {why}: every edit of it runs {part} again" for part, why in pkgbuild.undivided.items()]
     message = packages[0].file + (f" and {len(packages) - 1} more" if len(packages) > 1 else "")
@@ -114,7 +120,7 @@ def check_packages(staging: Path, pkgbuild: Pkgbuild, release: str, *, signed: b
             raise KbuildError(f"{path.name} was not signed", "check build.sign_key in cluster.yaml")
         total = sha256_file(path)
         assert total is not None
-        found[info["pkgname"]] = Package(path.name, info["pkgname"], total, path.stat().st_size, signature)
+        found[info["pkgname"]] = manifests.Package(path.name, info["pkgname"], total, path.stat().st_size, signature)
     missing = [name for name in pkgbuild.pkgnames if name not in found]
     if missing:
         raise KbuildError(f"makepkg made no package {', '.join(missing)}", "pkgname in the PKGBUILD names it")
@@ -139,7 +145,7 @@ def publish(artifacts: Path, staging: Path, packages: Sequence[Package], manifes
             (artifacts / f"{package.file}.sig").unlink(missing_ok=True)  # of other bytes under this name
     sync_directory(artifacts)
     write_json(artifacts / "manifest.json", manifest)
-    for name in superseded(before, packages):
+    for name in manifests.superseded(before, packages):
         (artifacts / name).unlink(missing_ok=True)
     shutil.rmtree(staging)
 

@@ -13,12 +13,14 @@ import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kbuild_tasks.core.errors import ConfigError, KbuildError
 from kbuild_tasks.core.model import Inputs, Outcome
-from kbuild_tasks.core.patchfile import Patch, text
 from kbuild_tasks.effects.context import Context, Paths
+
+if TYPE_CHECKING:
+    from kbuild_tasks.core.patchfile import Patch
 
 
 def inputs(project: Any) -> Inputs:
@@ -84,6 +86,7 @@ def read_series(root: Path, files: Sequence[str]) -> tuple[Patch, ...]:
 
 def apply(trees: Any, base: str, patches: Sequence[Patch]) -> str:
     """The tree with the series on it. Raises ConfigError that says which patch fails, where and why."""
+    from kbuild_tasks.core.patchfile import text
     from kbuild_tasks.effects.tree import DoesNotApply
 
     rounds = [(position, files) for position, patch in enumerate(patches) for files in patch.rounds()]

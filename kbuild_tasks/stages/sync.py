@@ -13,17 +13,22 @@ import base64
 import hashlib
 import io
 import os
-import tarfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from kbuild_tasks.core import fileset
 from kbuild_tasks.core.errors import KbuildError, NodeUnreachable
+from kbuild_tasks.core.later import later
 from kbuild_tasks.core.model import STATE_DIR, Inputs, Node, Outcome
-from kbuild_tasks.effects import node as remote
 from kbuild_tasks.effects.context import Context
 from kbuild_tasks.effects.files import read_json
 from kbuild_tasks.effects.project import Project
+
+if TYPE_CHECKING:
+    from kbuild_tasks.core import fileset
+    from kbuild_tasks.effects import node as remote
+else:
+    fileset, remote = later("kbuild_tasks.core.fileset"), later("kbuild_tasks.effects.node")
 
 DEADLINE = 120  # seconds
 LARGEST = 4 << 20  # bytes: a file beside the PKGBUILD that is larger is a source or a package, which nodes do not need
@@ -98,6 +103,8 @@ def _read(ctx: Context, declared: Inputs) -> dict[str, bytes]:
 
 def _tar(contents: dict[str, bytes]) -> bytes:
     """Equal contents are equal bytes: no owner, no time."""
+    import tarfile
+
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT, errors="surrogateescape") as archive:
         for path, data in contents.items():

@@ -6,12 +6,12 @@ from datetime import date
 
 import pytest
 
+from kbuild_tasks.core.defconfig import is_defconfig
 from kbuild_tasks.core.errors import ConfigError
 from kbuild_tasks.core.kconfig import (
     Unmet,
     base_differences,
     diff,
-    is_defconfig,
     is_derived,
     judge,
     merge,
