@@ -15,6 +15,7 @@ written when the first task starts and after each one, so that a killed run has 
 from __future__ import annotations
 
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -161,9 +162,9 @@ class Reporter(ConsoleReporter):
         word = f"{state:<6}"
         if self.colour and state in COLOURS:
             word = f"\x1b[{COLOURS[state]}m{word}\x1b[0m"
-        from kbuild_tasks.plugin.progress import clear
-
-        clear()
+        progress = sys.modules.get("kbuild_tasks.plugin.progress")  # not imported: nothing to clear away
+        if progress:
+            progress.clear()
         self.write(f"  {word} {name:<{NAME}} {told}".rstrip() + "\n")
         self.outstream.flush()
 
