@@ -23,6 +23,7 @@ from kbuild_tasks.core.errors import EVIDENCE_LINES, CommandFailed, KbuildError
 _children: set[subprocess.Popen[bytes]] = set()
 _guard = threading.Lock()
 _stopping = threading.Event()
+_permitted = threading.local()
 inherited_fds: set[int] = set()  # the run's lock: children keep it, so a killed run's orphans can be told
 
 
@@ -147,7 +148,7 @@ def spawn(
     **streams: Any,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A child in its own session, ended with all its descendants when the block is left by an exception."""
-    if _stopping.is_set():
+    if _stopping.is_set() and not getattr(_permitted, "here", False):
         raise KbuildError(f"{_name(argv)} was not started: the run is being stopped")
     from plumbum import local
     from plumbum.commands.processes import CommandNotFound
@@ -190,7 +191,8 @@ def end(child: subprocess.Popen[bytes], grace: float = 2.0) -> None:
 
 
 def stop_all() -> None:
-    """End every child of this process and refuse new ones until resume(); called when a run is interrupted."""
+    """End every child of this process and refuse new ones but to permit()ted threads; called when a run is
+    interrupted: a stage between two programs must not start the second one."""
     _stopping.set()
     with _guard:
         running = list(_children)
@@ -200,9 +202,9 @@ def stop_all() -> None:
         end(child)
 
 
-def resume() -> None:
-    """Allow new children again: the clean-up after an interrupted run needs some."""
-    _stopping.clear()
+def permit() -> None:
+    """Allow the calling thread new children after stop_all(): the clean-up after an interrupted run needs some."""
+    _permitted.here = True
 
 
 def _signal_group(child: subprocess.Popen[bytes], number: int) -> None:

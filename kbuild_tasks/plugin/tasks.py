@@ -225,6 +225,8 @@ class Pipeline:
             return []
         from concurrent.futures import ThreadPoolExecutor
 
+        from kbuild_tasks.effects import shell
+
         def leave(node: Node) -> tuple[str, bool]:
             context = self._context(f"release:{node.name}", node)
             try:
@@ -232,7 +234,7 @@ class Pipeline:
             except (KbuildError, OSError) as error:
                 return f"{node.name} was not put back: {error}; later: doit release", True
 
-        with ThreadPoolExecutor(len(nodes)) as pool:
+        with ThreadPoolExecutor(len(nodes), initializer=shell.permit) as pool:
             return list(pool.map(leave, nodes))
 
     def _lock(self) -> None:
