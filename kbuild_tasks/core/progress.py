@@ -36,6 +36,7 @@ _PHASES = {
     "SYSTBL": "prepare",
 }
 WINDOW = 10.0  # seconds over which objects per second are counted
+PACE = 60.0  # seconds whose pace the time left is reckoned from
 
 
 def phase_of(line: str) -> str:
@@ -57,6 +58,8 @@ class Snapshot:
     eta        seconds for the rest of them, None where that would be a guess
     in_use     node -> slots at work, of `slots`
     per_node   node -> objects so far
+    rates      node -> objects per second
+    gone       nodes that were lost
     """
 
     done: int
@@ -68,23 +71,28 @@ class Snapshot:
     in_use: Mapping[str, int] = field(default_factory=dict)
     slots: Mapping[str, int] = field(default_factory=dict)
     per_node: Mapping[str, int] = field(default_factory=dict)
+    rates: Mapping[str, float] = field(default_factory=dict)
     fallbacks: int = 0
     gone: Sequence[str] = ()
 
 
 class Meter:
-    """Objects per second over the last WINDOW seconds, and the time that the rest takes at that pace."""
+    """How fast a count grows: over the last WINDOW seconds for people to see, over PACE seconds to predict with: big
+    and small objects come in heaps, and a time left that follows the last ten seconds jumps threefold."""
 
     def __init__(self) -> None:
         self._points: list[tuple[float, int]] = []
 
-    def rate(self, now: float, done: int) -> float:
+    def add(self, now: float, done: int) -> None:
         self._points.append((now, done))
-        while len(self._points) > 2 and now - self._points[0][0] > WINDOW:
+        while len(self._points) > 2 and now - self._points[0][0] > PACE:
             self._points.pop(0)
-        (start, before), elapsed = self._points[0], now - self._points[0][0]
-        del start
-        return (done - before) / elapsed if elapsed > 0 else 0.0
+
+    def rate(self, window: float = WINDOW) -> float:
+        """Counted per second over the last `window` seconds, or since the first point."""
+        now, done = self._points[-1]
+        start, before = next((t, n) for t, n in self._points if now - t <= window)
+        return (done - before) / (now - start) if now > start else 0.0
 
 
 def eta(done: int, total: int | None, rate: float, seconds: float) -> float | None:
@@ -95,28 +103,33 @@ def eta(done: int, total: int | None, rate: float, seconds: float) -> float | No
 
 
 def line(shot: Snapshot, width: int = 0) -> str:
-    """One line; `width` > 0 drops the less important parts until it fits."""
-    objects = f"{shot.done}/{shot.total} objects" if shot.total is not None else _count(shot.done)
-    parts = [shot.phase, objects]
+    """One line; `width` > 0 says less of nodes and pace until it fits. A lost node is said to the last."""
+    head = [shot.phase, f"{shot.done}/{shot.total} objects" if shot.total is not None else _count(shot.done)]
+    pace, left, nodes = [], [], [""]
     if shot.phase == "compile":
-        parts.append(f"{shot.rate:.1f}/s")
-        if shot.eta is not None:
-            parts.append(f"{duration(shot.eta)} left")
-    nodes = " ".join(f"{node} {shot.in_use.get(node, 0)}/{count}" for node, count in shot.slots.items())
-    if shot.phase == "compile" and nodes:
-        parts.append(nodes)
-    if shot.fallbacks:
-        parts.append(f"{shot.fallbacks} fell back")
-    if shot.gone:
-        parts.append(f"lost: {' '.join(shot.gone)}")
-    text = "  ".join(parts)
-    if width > 0 and len(text) > width and nodes in parts:
-        parts[parts.index(nodes)] = f"{sum(shot.in_use.values())}/{sum(shot.slots.values())} slots"
-        text = "  ".join(parts)
-    while width > 0 and len(text) > width and len(parts) > 2:
-        parts.pop()
-        text = "  ".join(parts)
-    return text[:width] if width > 0 else text
+        pace = [f"{shot.rate:.1f}/s"]
+        left = [f"{duration(shot.eta)} left"] if shot.eta is not None else []
+        nodes = _nodes(shot)
+    tail = [f"{shot.fallbacks} fell back"] if shot.fallbacks else []
+    lost = [f"lost: {' '.join(shot.gone)}"] if shot.gone else []
+    choices = [[*head, *pace, *left, told, *tail, *lost] for told in nodes]
+    choices += [[*head, *left, *tail, *lost], [*head, *tail, *lost], [*head, *lost]]
+    texts = ["  ".join(part for part in parts if part) for parts in choices]
+    return next((text for text in texts if not width or len(text) <= width), texts[-1][:width])
+
+
+def _nodes(shot: Snapshot) -> list[str]:
+    """What is told of the nodes, from most to nothing. Slots of a lost node are no slots."""
+    slots = {node: count for node, count in shot.slots.items() if node not in shot.gone}
+    if not slots:
+        return [""]
+    short = [f"{node} {shot.in_use.get(node, 0)}/{count}" for node, count in slots.items()]
+    full = [
+        f"{text} {shot.rates[node]:.1f}/s" if node in shot.rates else text
+        for node, text in zip(slots, short, strict=True)
+    ]
+    at_work = sum(shot.in_use.get(node, 0) for node in slots)
+    return ["  ".join(full), " ".join(short), f"{at_work}/{sum(slots.values())} slots", ""]
 
 
 def duration(seconds: float) -> str:

@@ -40,6 +40,7 @@ class Monitor:
         self._watch = Watch(client.plan.nodes, client.log, client.set_gone, end_client)
         self._remaining = Remaining(tree)
         self._meter = progress.Meter()
+        self._meters: dict[str, progress.Meter] = {}
         self._began = clock()
         self._told = float("-inf")
 
@@ -66,22 +67,25 @@ class Monitor:
 
     def snapshot(self, now: float) -> progress.Snapshot:
         plan, done, seconds = self._client.plan, self._client.done(), now - self._began
-        rate = self._meter.rate(now, done)
+        self._meter.add(now, done)
         total = self._total()
         counts: dict[str, int] = {}
         for job in list(self._client.log.ended.values()):
             node = self._node(job.host)
             counts[node] = counts.get(node, 0) + 1
+        for node, count in counts.items():
+            self._meters.setdefault(node, progress.Meter()).add(now, count)
         return progress.Snapshot(
             done=done,
             total=total,
             phase=self.phase,
             seconds=seconds,
-            rate=rate,
-            eta=progress.eta(done, total, rate, seconds),
+            rate=self._meter.rate(),
+            eta=progress.eta(done, total, self._meter.rate(progress.PACE), seconds),
             in_use={self._node(where): n for where, n in self._client.log.in_use().items()},
             slots=dict(plan.slots) if plan.hosts else {},
             per_node=counts,
+            rates={node: meter.rate() for node, meter in self._meters.items()},
             fallbacks=sum(1 for job in list(self._client.log.ended.values()) if job.fallback),
             gone=self._watch.gone,
         )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from kbuild_tasks.core.progress import Meter, Snapshot, duration, eta, line, phase_of
+from kbuild_tasks.core.progress import PACE, Meter, Snapshot, duration, eta, line, phase_of
 
 
 @pytest.mark.parametrize(
@@ -38,14 +40,16 @@ SHOT = Snapshot(
     eta=140.5,
     in_use={"k2": 4, "k3": 3, "k1": 1},
     slots={"k2": 5, "k3": 5, "k1": 2},
+    rates={"k2": 3.0, "k3": 2.25},
 )
 
 
 def test_a_line_of_a_compilation() -> None:
-    assert line(SHOT) == "compile  412/1290 objects  6.2/s  2 min 20 s left  k2 4/5 k3 3/5 k1 1/2"
+    assert line(SHOT) == "compile  412/1290 objects  6.2/s  2 min 20 s left  k2 4/5 3.0/s  k3 3/5 2.2/s  k1 1/2"
 
 
 def test_what_is_dropped_in_a_narrow_terminal() -> None:
+    assert line(SHOT, 75) == "compile  412/1290 objects  6.2/s  2 min 20 s left  k2 4/5 k3 3/5 k1 1/2"
     assert line(SHOT, 60) == "compile  412/1290 objects  6.2/s  2 min 20 s left"
     assert line(SHOT, 64) == "compile  412/1290 objects  6.2/s  2 min 20 s left  8/12 slots"
     assert len(line(SHOT, 10)) == 10
@@ -54,6 +58,12 @@ def test_what_is_dropped_in_a_narrow_terminal() -> None:
 def test_fallbacks_and_lost_workers_are_told() -> None:
     shot = Snapshot(done=3, phase="compile", fallbacks=2, gone=("k3",))
     assert line(shot) == "compile  3 objects  0.0/s  2 fell back  lost: k3"
+
+
+def test_a_lost_worker_is_told_in_the_narrowest_terminal_and_its_slots_are_gone() -> None:
+    shot = replace(SHOT, fallbacks=21, gone=("k3",))
+    assert line(shot, 90).endswith("left  k2 4/5 k1 1/2  21 fell back  lost: k3")
+    assert line(shot, 40) == "compile  412/1290 objects  lost: k3"
 
 
 def test_without_a_total_none_is_shown() -> None:
@@ -76,10 +86,15 @@ def test_time_left(done: int, total: int | None, rate: float, seconds: float, le
 
 def test_objects_per_second_of_the_last_ten_seconds() -> None:
     meter = Meter()
-    assert meter.rate(0.0, 0) == 0.0
-    assert meter.rate(5.0, 10) == 2.0
-    assert meter.rate(10.0, 20) == 2.0
-    assert meter.rate(20.0, 120) == 10.0  # (120 - 20) / 10: the slow start is forgotten
+    rates = []
+    for now, done in ((0.0, 0), (5.0, 10), (10.0, 20), (20.0, 120)):
+        meter.add(now, done)
+        rates.append(meter.rate())
+    assert rates == [0.0, 2.0, 2.0, 10.0]  # (120 - 20) / 10: the slow start is forgotten
+    assert meter.rate(PACE) == 6.0  # what the time left is reckoned from remembers it
+    for now in range(21, 200):
+        meter.add(float(now), 120)
+    assert (meter.rate(), meter.rate(PACE), len(meter._points)) == (0.0, 0.0, PACE + 1)
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (59.4, "59 s"), (61, "1 min 1 s"), (3900, "1 h 5 min")])
