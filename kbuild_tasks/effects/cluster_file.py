@@ -117,6 +117,8 @@ def _missing(file: ProjectFile, root: Path) -> Problem:
     kind = "directory" if file.directory else "file"
     what = f"there is no {kind} {word(file.path)} in the project"
     if file.where == "kernel.config":
-        what += " (and the name of a defconfig ends in 'defconfig')"
+        what += " (and the tree's own are allnoconfig, allyesconfig, allmodconfig and names that end in 'defconfig')"
     meant = f", did you mean {word(os.path.join(directory, near))}?" if near else ""
-    return Problem(file.line, file.where, what + meant, f"make {word(file.path)}, or correct line {file.line}")
+    return Problem(
+        file.line, file.where, what + meant, f"create {word(file.path)}, or correct line {file.line} of cluster.yaml"
+    )

@@ -80,7 +80,7 @@ def run(ctx: Context) -> Outcome:
         ctx.receipts,
         package_inputs={"values": {"package": pkgbuild.digest("package"), "sha256": pkgbuild.sha256}},
         nodes=_nodes(paths, ctx.receipts),
-        commit=_commit(paths.root),
+        commit=_commit(paths.root, _files(ctx)),
     )
     publish(paths.artifacts, staging, packages, manifest)
     results = {
@@ -221,11 +221,20 @@ def _nodes(paths: Paths, receipts: Mapping[str, Any]) -> Any:
     return None
 
 
-def _commit(root: Path) -> str | None:
-    """The project's commit, where git knows it and every file is in it."""
+def _files(ctx: Context) -> list[str]:
+    """Every file of the project that went into the packages."""
+    named = {ctx.cluster.source, ctx.cluster.kernel.pkgbuild}
+    for receipt in ctx.receipts.values():
+        named.update(receipt["inputs"]["files"])
+    return sorted(named)
+
+
+def _commit(root: Path, files: Sequence[str]) -> str | None:
+    """The project's commit, where git has each of `files` as it is now; one that git ignores is not there."""
     if not shutil.which("git"):
         return None
-    git = ("git", "-C", root, "--no-optional-locks")
+    git = ("git", "-C", root, "--no-optional-locks", "--literal-pathspecs")
     head = shell.run([*git, "rev-parse", "--verify", "HEAD"], check=False, timeout=30)
+    known = shell.run([*git, "ls-files", "--error-unmatch", "--", *files], check=False, timeout=60)
     state = shell.run([*git, "status", "--porcelain", "--", "."], check=False, timeout=60)
-    return head.out.strip() if head.code == state.code == 0 and not state.out.strip() else None
+    return head.out.strip() if head.code == known.code == state.code == 0 and not state.out.strip() else None

@@ -194,7 +194,7 @@ REFUSED: dict[str, tuple[str, str, int, str]] = {
     "path as option": ("kernel/PKGBUILD", "-PKGBUILD", 3, "kernel.pkgbuild: must be a path inside the project"),
     "no PKGBUILD": ("kernel/PKGBUILD", "kernel/PKGBULID", 3, "kernel.pkgbuild: there is no file kernel/PKGBULID in the project, "
                     "did you mean kernel/PKGBUILD?"),
-    "no config": ("kernel/config\n", "kernel/confg\n", 5, "(and the name of a defconfig ends in 'defconfig'), "
+    "no config": ("kernel/config\n", "kernel/confg\n", 5, "(and the tree's own are allnoconfig, allyesconfig, allmodconfig and names that end in 'defconfig'), "
                   "did you mean kernel/config?"),
     "no fragment": ("10-k3s.config", "10-k3.config", 6, "kernel.fragments[0]: there is no file kernel/config.d/10-k3.config in the "
                     "project, did you mean kernel/config.d/10-k3s.config?"),
@@ -291,7 +291,7 @@ def test_all_problems_are_told_in_the_order_of_the_file(tmp_path: Path) -> None:
     error = refused(tmp_path, text.replace("kernel/PKGBUILD", "kernel/PKGBULD").replace("10.0.0.12", "10.0.0.11"))
     assert error.message.startswith("cluster.yaml:3: kernel.pkgbuild: there is no file")
     assert [line.partition(": ")[0] for line in error.evidence] == [f"cluster.yaml:{n}" for n in (4, 23, 26, 28)]
-    assert error.hint == "make kernel/PKGBULD, or correct line 3"
+    assert error.hint == "create kernel/PKGBULD, or correct line 3 of cluster.yaml"
 
 
 def test_ten_more_problems_are_told_and_the_rest_counted(tmp_path: Path) -> None:
