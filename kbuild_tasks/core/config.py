@@ -18,7 +18,6 @@ from kbuild_tasks.core.consistency import disagreements, entry_at, value_at
 from kbuild_tasks.core.model import Build, Cluster, Kernel, Node, Rollout, Ssh, Waiver, Window, Workdir
 from kbuild_tasks.core.schema import Problem, Tree, matcher, refusal, schema, validate
 
-
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 

@@ -69,12 +69,22 @@ def ask(
     Raises NodeUnreachable (not reached, lost, too slow), NotAdmitted (no sudo), NodeRefused (the script's own words),
     CommandFailed (the script failed), KbuildError (this machine is not the node that it should be).
     """
-    word = secrets.token_hex(8)
+    word = new_word()
     body = _assemble(text, values or {}, word)
     data = f"{len(body)}\n".encode() + body + (payload or b"")
+    return converse(cluster, node, _argv(cluster, node, sudo), data, word, timeout)
+
+
+def new_word() -> str:
+    """What frames one answer."""
+    return secrets.token_hex(8)
+
+
+def converse(cluster: Cluster, node: Node, argv: list[str], data: bytes, word: str, timeout: float) -> dict[str, Any]:
+    """Run a command that answers in the frame of `word`, `data` on its stdin. Raises as ask() does."""
     env = {**os.environ, "LC_ALL": "C"}
     try:
-        done = shell.run(_argv(cluster, node, sudo), env=env, stdin=data, timeout=timeout, check=False)
+        done = shell.run(argv, env=env, stdin=data, timeout=timeout, check=False)
     except CommandFailed as error:
         if not error.timed_out:
             raise
@@ -96,7 +106,21 @@ def _argv(cluster: Cluster, node: Node, sudo: bool) -> list[str]:
         prefix = ["sudo", "-n"] if sudo and os.geteuid() != 0 else []
         return [*prefix, "sh", "-c", BOOT, "kbuild", ""]
     command = f"sudo -n {REMOTE}" if sudo and cluster.ssh.user != "root" else REMOTE
-    return ["ssh", "-F", str(ssh.config(cluster)), "-T", "--", node.name, command]
+    return ssh_argv(cluster, node, command)
+
+
+def ssh_argv(cluster: Cluster, node: Node, command: str, *, alone: bool = False) -> list[str]:
+    """ssh with a command of ours. `alone`: over a connection of its own, for a node that is about to go down or comes
+    back: a shared one may belong to the boot before, and hangs."""
+    options = ["-o", "ControlMaster=no", "-o", "ControlPath=none"] if alone else []
+    return ["ssh", "-F", str(ssh.config(cluster)), *options, "-T", "--", node.name, command]
+
+
+def hang_up(cluster: Cluster, node: Node) -> None:
+    """End the shared connection to a node, if there is one."""
+    if node.connection != "local":
+        argv = ["ssh", "-F", str(ssh.config(cluster)), "-O", "exit", "--", node.name]
+        shell.run(argv, timeout=5, check=False)
 
 
 def _assemble(text: str, values: Mapping[str, str | int], word: str) -> bytes:
