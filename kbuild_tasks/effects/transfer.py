@@ -1,4 +1,4 @@
-"""A build's files onto a node, each whole and hashed there or not at all; what arrived before a cut is not sent twice."""
+"""A build's files onto a node, each whole and hashed there or not at all; what arrived before a cut stays."""
 
 from __future__ import annotations
 

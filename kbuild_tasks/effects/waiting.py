@@ -30,7 +30,7 @@ class Wait:
 
     visit: Visit
     boot_id: str  # of before
-    started: float = field(default_factory=clock.monotonic)
+    started: float = field(default_factory=lambda: clock.monotonic())
     sights: list[Sight] = field(default_factory=list)
 
     @property

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from kbuild_tasks.core.errors import KbuildError, NodeRefused, NodeUnreachable
+from kbuild_tasks.core.history import AFTER_ARMING
 from kbuild_tasks.core.model import Outcome
 from kbuild_tasks.core.nodestate import Act
 from kbuild_tasks.effects import helper, transfer
@@ -25,8 +26,8 @@ WRONG = ("missing", "changed", "modules_missing")  # lists of bootfiles' answer 
 def run(ctx: Context) -> Outcome:
     """Raises KbuildError: the node is not reached, refuses, or the result is not what the package says."""
     visit = Visit(ctx)
-    if visit.state == "REBOOTING":  # it may be down, and reboot:<node> waits for it
-        return Outcome("is on its way into the new kernel", run={"state": "fresh"})
+    if visit.state in AFTER_ARMING:  # it may be down: reboot and verify wait for it
+        return Outcome(f"is on its way into {visit.build.release}", run={"state": "fresh"})
     visit.look()
     _right_helper(visit)
     acts = {Act.STAGE: _stage, Act.INSTALL: _install, Act.BOOTFILES: _bootfiles, Act.ABANDON: _abandon}
@@ -62,7 +63,7 @@ def _stage(visit: Visit) -> None:
     visit.say("checking the packages")
     signature = visit.cluster.rollout.signature
     signed = signature == "required" or (signature == "auto" and visit.build.signed)
-    values = {"signed": 1} if signed else {}
+    values: dict[str, Any] = {"signed": 1} if signed else {}
     visit.do("check", build=visit.build.build, timeout=CHECK, **values)
     visit.record("STAGED", f"{sent} bytes sent")
 
@@ -100,7 +101,7 @@ def _bootfiles(visit: Visit) -> None:
 
 def _tried(visit: Visit, verb: str, timeout: float, modules: str | None = None) -> dict[str, Any]:
     """An act whose refusal is remembered with the node."""
-    more = {} if modules is None else {"modules": modules}
+    more: dict[str, Any] = {} if modules is None else {"modules": modules}
     try:
         return visit.do(verb, timeout=timeout, build=visit.build.build, **more)
     except NodeUnreachable:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from kbuild_tasks.core import window
 from kbuild_tasks.core.errors import KbuildError, NodeRefused, NodeUnreachable
+from kbuild_tasks.core.history import AFTER_ARMING
 from kbuild_tasks.core.model import Outcome
 from kbuild_tasks.core.nodestate import Act
 from kbuild_tasks.core.rollout import quorum_allows, tell_quorum
@@ -34,6 +35,8 @@ def run(ctx: Context) -> Outcome:
     told = ""
     if visit.state == "REBOOTING":  # killed while it was on its way: it may be down now
         told = _wait(visit)
+    elif visit.state in AFTER_ARMING:
+        return Outcome("is back already", run={"state": "fresh"})
     else:
         visit.look()
     while (step := visit.next()).act not in (Act.DONE, *BEHIND):

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from kbuild_tasks.core import verify
 from kbuild_tasks.core.errors import KbuildError, NodeRefused, NodeUnreachable
+from kbuild_tasks.core.history import AFTER_ARMING
 from kbuild_tasks.core.model import Outcome
 from kbuild_tasks.core.nodestate import Act
 from kbuild_tasks.core.verify import Check, Finding
@@ -19,9 +20,11 @@ from kbuild_tasks.effects.endings import expired, fell_back, finish
 from kbuild_tasks.effects.files import read_json
 from kbuild_tasks.effects.resume import remove
 from kbuild_tasks.effects.rollout import Visit, baseline_file, observe
+from kbuild_tasks.effects.waiting import NotBack, Wait
 
 PATIENCE = 90  # seconds for units, mounts, time and commands to become as they were
 PAUSE = 2
+LOSSES = 5  # times that a node may be lost and found again
 PROBE = 180  # modprobe of a long list on a small board
 READY = 300  # seconds for k3s
 
@@ -29,16 +32,24 @@ READY = 300  # seconds for k3s
 def run(ctx: Context) -> Outcome:
     """Raises KbuildError: a check failed, or the node went down again."""
     visit = Visit(ctx)
-    visit.look(anew=visit.state in ("BACK", "VERIFIED", "VERIFIED2"))
-    told = ""
+    if visit.state in AFTER_ARMING:
+        _look(visit)
+    else:
+        visit.look()
+    told, losses = "", 0
     while (step := visit.next()).act != Act.DONE:
-        if step.act == Act.VERIFY:
-            told = _once(visit)
-            visit.record("VERIFIED", told, boot_id=visit.seen.boot_id)
-        elif step.act == Act.SETTLE:
-            _settle(visit)
-            told = _once(visit)
-            visit.record("VERIFIED2", told, boot_id=visit.seen.boot_id)
+        if step.act in (Act.VERIFY, Act.SETTLE):
+            if step.act == Act.SETTLE:
+                _settle(visit)
+            try:
+                told = _once(visit)
+            except NodeUnreachable as error:
+                losses += 1
+                if losses > LOSSES:
+                    raise visit.hold(error, "lost") from None
+                _look(visit)  # a short loss, or another boot: the next step tells
+                continue
+            visit.record("VERIFIED" if step.act == Act.VERIFY else "VERIFIED2", told, boot_id=visit.seen.boot_id)
         elif step.act == Act.COMMIT:
             _commit(visit)
         elif step.act == Act.UNCORDON:
@@ -60,9 +71,20 @@ def run(ctx: Context) -> Outcome:
     return Outcome(f"{twice}; {visit.build.release} is its default now")
 
 
+def _look(visit: Visit) -> None:
+    """Wait until it answers: it was up, and went away. Raises NotBack."""
+    try:
+        visit.look(anew=True)
+    except NodeUnreachable:
+        try:
+            visit.saw(Wait(visit, "").until_back())
+        except NotBack as error:
+            raise visit.hold(error, "lost") from None
+
+
 def _once(visit: Visit) -> str:
     """All checks, again and again while what failed may still become right. Raises NodeRefused, and holds the node."""
-    boot_id = visit.seen.boot_id
+    boot_id = str(visit.data["boot_id"])
     baseline = read_json(baseline_file(visit.ctx.paths, visit.node.name)) or {}
     if baseline.get("build") != visit.build.build:
         raise visit.hold(NodeRefused(f"{visit.node.name} has no baseline from before its reboot",
@@ -77,8 +99,9 @@ def _once(visit: Visit) -> str:
         bad = verify.failed(findings)
         if not bad:
             return verify.counts(findings)
-        rebooted = now.observe.get("boot_id") != boot_id
-        if rebooted or not all(finding.soon for finding in bad) or clock.monotonic() > deadline:
+        if now.observe.get("boot_id") != boot_id:
+            raise NodeUnreachable(f"{visit.node.name} was rebooted while it was verified")
+        if not all(finding.soon for finding in bad) or clock.monotonic() > deadline:
             raise _failed(visit, bad, findings)
         visit.say(f"waiting: {bad[0].what} {bad[0].told}")
         clock.sleep(PAUSE)
@@ -134,7 +157,6 @@ def _settle(visit: Visit) -> None:
     seconds = visit.cluster.rollout.settle
     visit.say(f"settling for {seconds} s")
     clock.sleep(seconds)
-    visit.look(anew=True)
 
 
 def _commit(visit: Visit) -> None:
