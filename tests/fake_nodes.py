@@ -1,4 +1,4 @@
-"""Nodes as small true things: each keeps state like a machine's (entries, default, one-shot, boot id, what is installed),
+"""Nodes as small true things: each keeps state like a machine's (entries, default, one-shot, boot id, packages),
 answers the helper's verbs on it, and boots what its loader says. No process, and a clock of their own: thousands of
 roll-outs can be walked through. Beside it stand the tests with the real helper (tests/effects) and real VMs (tests/vm).
 

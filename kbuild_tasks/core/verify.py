@@ -187,7 +187,8 @@ def normal(line: str) -> str:
     line = re.sub(
         r"(?<![\w-])\d+(?=\s?(?:ns|us|usecs?|ms|msecs?|s|secs?|seconds|jiffies|bytes|[kKMG]i?B|%|MHz)\b)", "#", line
     )
-    return re.sub(r"(\w)\[\d+\]|(?i:\b(pid|cpu))([:= ]+)\d+", r"\1\2\3#", line)
+    line = re.sub(r"(\w)\[[\d#]+\]", r"\1[#]", line)
+    return re.sub(r"(?i)\b(pid|cpu)([:= ]+)\d+", r"\1\2#", line)
 
 
 def _mounted(lines: Iterable[Any]) -> set[str]:

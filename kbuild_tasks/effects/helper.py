@@ -89,6 +89,6 @@ def hint_to_install(cluster: Cluster, node: Node) -> str:
 
 def version() -> str:
     """Of the helper that this program brings."""
-    from kbuild_tasks import node
+    import importlib
 
-    return str(node.VERSION)
+    return str(importlib.import_module("kbuild_tasks.node").VERSION)

@@ -17,7 +17,6 @@ from kbuild_tasks.stages import deploy, reboot, verify
 from tests.fake_nodes import Killed, World
 
 
-
 @pytest.fixture
 def tmp_path(tmp_path: Path) -> Iterator[Path]:
     """In memory where there is room: each record is synced to the disk, thousands of times here."""
