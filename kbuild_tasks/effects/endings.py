@@ -6,7 +6,7 @@ from pathlib import Path
 
 from kbuild_tasks.core import diagnosis
 from kbuild_tasks.core.errors import KbuildError, NodeRefused
-from kbuild_tasks.effects import clock, helper
+from kbuild_tasks.effects import helper
 from kbuild_tasks.effects.rollout import Visit
 
 TAIL = 64 << 10  # bytes of a console log that are read
@@ -79,7 +79,7 @@ def uncordon(visit: Visit) -> str:
         return ""
     visit.say("waiting for k3s on the old kernel")
     try:
-        kubernetes.wait_ready(visit.node, visit.seen.boot_id, visit.seen.release, clock.monotonic() + READY)
+        kubernetes.wait_ready(visit.node, visit.seen.boot_id, visit.seen.release, READY)
         kubernetes.uncordon(visit.node, bool(visit.history.data["was_cordoned"]))
     except KbuildError as error:
         return f"{visit.node.name} is still cordoned: {error.message}"

@@ -11,7 +11,8 @@ not do: dash reads ahead and swallows the payload.) The answer stands between tw
 banner, a motd or a talkative .bashrc does no harm; the closing line carries the script's status, so that ssh's own
 255 and a lost connection cannot be mistaken for it.
 
-A script refuses with `die "has no space left<TAB>hint"` (common.sh): the node's name is put in front.
+A script refuses with `die "has no space left<TAB>hint"` (common.sh): the node's name is put in front. The helper adds a
+third field, the refusal as one word.
 """
 
 from __future__ import annotations
@@ -154,8 +155,10 @@ def _answer(node: Node, answer: str, status: int, stderr: str) -> dict[str, Any]
     refusals = [line.removeprefix(REFUSAL) for line in lines if line.startswith(REFUSAL)]
     evidence = [line for line in lines if not line.startswith(REFUSAL)][-6:]
     if refusals:
-        sentence, _, hint = refusals[-1].partition("\t")
-        raise NodeRefused(f"{node.name} {sentence}", hint or None, evidence=evidence)
+        sentence, hint, word = [*refusals[-1].split("\t"), "", ""][:3]
+        refused = NodeRefused(f"{node.name} {sentence}", hint or None, evidence=evidence)
+        refused.word = word
+        raise refused
     raise CommandFailed(f"{node.name} ended the script with status {status}", evidence=evidence, code=status)
 
 

@@ -60,7 +60,7 @@ class RolloutTasks:
             "basename": "rollout",
             "doc": "bring the kernel of artifacts/ to every node: deploy, reboot, verify, one batch after the other",
             "actions": None,
-            "task_dep": ["verify"],
+            "task_dep": list(VERBS),
         }
 
     def _task(self, verb: str, node: Node, batch: int) -> dict[str, Any]:

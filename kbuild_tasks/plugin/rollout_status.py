@@ -19,7 +19,22 @@ from kbuild_tasks.effects.rollout import Run, journal_file, observe, seen_file
 from kbuild_tasks.plugin.plan import Step
 from kbuild_tasks.plugin.tasks import Pipeline
 
-WORDS = {"UNCORDONED": "verified", "FELL_BACK": "fell back", "HELD": "held", "ROLLED_BACK": "rolled back"}
+WORDS = {
+    "STAGED": "copied",
+    "INSTALLED": "installing",
+    "BOOTFILES_OK": "installed",
+    "DRAINED": "drained",
+    "ARMED": "armed",
+    "REBOOTING": "rebooting",
+    "BACK": "on trial",
+    "VERIFIED": "verified once",
+    "VERIFIED2": "verified twice",
+    "COMMITTED": "verified",
+    "UNCORDONED": "verified",
+    "FELL_BACK": "fell back",
+    "HELD": "held",
+    "ROLLED_BACK": "rolled back",
+}
 
 
 def states(paths: Paths, names: Iterable[str], build: str) -> dict[str, str]:
@@ -36,7 +51,7 @@ def states(paths: Paths, names: Iterable[str], build: str) -> dict[str, str]:
 
 
 def status(pipeline: Pipeline, ask: bool = False) -> dict[str, dict[str, Any]]:
-    """Per node that takes part: "running", "known_good", "trial", "state", "since", "why". `ask`: each is asked now."""
+    """Per node that takes part: "running", "known_good", "trial", "state", "step", "since", "why". `ask`: now."""
     project = pipeline.project
     nodes = taking_part(project.cluster)
     build = artifacts.known(project.paths)
@@ -74,7 +89,7 @@ def _node(paths: Paths, name: str, build: Build | None, unreached: str) -> dict[
     except (KbuildError, OSError) as error:
         return value | {"state": "journal damaged", "since": None, "why": str(error)}
     value |= {"state": _state(history, build), "since": history.since or None, "why": _why(history, build, unreached)}
-    value["build"] = history.build or None
+    value |= {"build": history.build or None, "step": history.state or None}
     return value
 
 
@@ -83,7 +98,7 @@ def _state(history: History, build: Build | None) -> str:
         return WORDS["HELD"]
     if not history.state:
         return "not touched"
-    word = WORDS.get(history.state, history.state)
+    word = WORDS[history.state]
     if build and history.build != build.build and history.state in ENDED:
         return f"{word}, an older build"
     return word

@@ -99,7 +99,7 @@ def _drain(visit: Visit) -> None:
             if not quorum_allows(ready, total):
                 raise NodeRefused(tell_quorum(visit.node.name, ready, total), "kubectl get nodes")
         visit.say("draining")
-        drained = kubernetes.cordon_and_drain(visit.node, clock.monotonic() + visit.cluster.rollout.drain_timeout)
+        drained = kubernetes.cordon_and_drain(visit.node, visit.cluster.rollout.drain_timeout)
         was_cordoned = was_cordoned or drained.was_cordoned
     visit.record("DRAINED", boot_id=visit.seen.boot_id, was_cordoned=was_cordoned)
     visit.say("stopping k3s")

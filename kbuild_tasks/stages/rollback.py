@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kbuild_tasks.core.errors import KbuildError, NodeRefused, NodeUnreachable
 from kbuild_tasks.core.model import Outcome
-from kbuild_tasks.effects import clock, helper, reach
+from kbuild_tasks.effects import helper, reach
 from kbuild_tasks.effects import node as remote
 from kbuild_tasks.effects.context import Context
 from kbuild_tasks.effects.endings import uncordon
@@ -64,8 +64,7 @@ def _reboot(visit: Visit) -> float:
 
         if (kubernetes := Kubernetes.of(visit.cluster)) is not None:
             visit.say("draining")
-            deadline = clock.monotonic() + visit.cluster.rollout.drain_timeout
-            drained = kubernetes.cordon_and_drain(visit.node, deadline)
+            drained = kubernetes.cordon_and_drain(visit.node, visit.cluster.rollout.drain_timeout)
             build = visit.history.build or visit.build.build
             visit.journal.append(build, "HELD", "drained", {"was_cordoned": drained.was_cordoned, "kind": "other"})
         visit.do("k3s", action="stop", timeout=180)

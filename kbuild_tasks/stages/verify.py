@@ -127,7 +127,7 @@ def _ready(visit: Visit, boot_id: str) -> None:
         return
     visit.say("waiting for k3s")
     try:
-        kubernetes.wait_ready(visit.node, boot_id, visit.build.release, clock.monotonic() + READY)
+        kubernetes.wait_ready(visit.node, boot_id, visit.build.release, READY)
     except KbuildError as error:
         raise _deny(visit, error.message, error) from None
 

@@ -69,11 +69,8 @@ def test_every_node_once_servers_alone_coordinator_last() -> None:
 def test_only_chooses_and_refuses() -> None:
     made = cluster("c w1 w2:hold w3:no", "w1")
     assert rollout.order(made, ["w1"]) == (("w1",),)
-    for name, says in (
-        ("w11", "there is no such node, did you mean w1"),
-        ("w2", "hold: true"),
-        ("w3", "rollout: false"),
-    ):
+    refused = {"w11": "there is no such node, did you mean w1", "w2": "hold: true", "w3": "rollout: false"}
+    for name, says in refused.items():
         with pytest.raises(ConfigError, match=says):
             rollout.order(made, [name])
 
