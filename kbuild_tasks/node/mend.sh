@@ -36,22 +36,20 @@ forget_entries() {  # the database's entries of the packages that come: without 
 
 collisions() {  # paths of the packages that exist and are not directories, one a line: what --overwrite may name
 	local file path
+	# What lies under a mounted copy counts, not the copy.
+	under "$release" find "$modules/$release" ! -type d -printf "usr/lib/modules/$release/%P\n" 2>/dev/null | sort >"$scratch/there"
 	for file in $packages; do
-		while IFS= read -r path; do
-			case $path in
-			*/ | '') continue ;;
-			esac
+		grep -v '/$' "$scratch/files.$file" | sort >"$scratch/brought"
+		comm -12 "$scratch/there" "$scratch/brought"
+		grep -v "^usr/lib/modules/$release/" "$scratch/brought" | while IFS= read -r path; do
 			if [ -e "$root/$path" ] || [ -L "$root/$path" ]; then
 				may_overwrite "$path" && printf '%s\n' "$path"
 			fi
-		done <"$scratch/files.$file"
+		done
 	done
 }
 
-may_overwrite() {  # may_overwrite PATH: of this release, or brought by a build of ours before; nothing else of the node
-	case $1 in
-	"usr/lib/modules/$release/"*) return 0 ;;
-	esac
+may_overwrite() {  # may_overwrite PATH: outside of this release's directory only what a build of ours brought before
 	cat -- "$state"/installed/* "$state"/links/* 2>/dev/null | grep -qF "  $1" || return 1
 }
 

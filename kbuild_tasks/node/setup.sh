@@ -65,8 +65,7 @@ put_units() {
 		RemainAfterExit=yes
 		ExecStart=/usr/local/lib/kbuild-tasks/helper
 		StandardInput=data
-		StandardInputText=boot-modules
-		StandardInputText=
+		StandardInputText=boot-modules\n
 
 		[Install]
 		WantedBy=sysinit.target
@@ -85,8 +84,7 @@ put_units() {
 		Type=exec
 		ExecStart=/usr/local/lib/kbuild-tasks/helper
 		StandardInput=data
-		StandardInputText=dead-man
-		StandardInputText=
+		StandardInputText=dead-man\n
 
 		[Install]
 		WantedBy=sysinit.target
