@@ -44,15 +44,19 @@ manifest_fields() {
 load_packages() {  # those of the manifest that were staged; one of them brings the kernel
 	local sum file
 	kernel_package=''
-	mkdir -p -- "$database/local" "$database/sync" # a node of another distribution has none until pacman's first use
+	# Reading a package asks neither the node's database nor its keys: signatures are looked at by check_signatures.
+	mkdir -p -- "$scratch/database/local" "$scratch/database/sync"
+	printf '[options]\nSigLevel = Never\nLocalFileSigLevel = Never\n' >"$scratch/pacman.conf"
 	printf %s "$listing" >"$scratch/listing"
 	while read -r sum file; do
 		[ -f "$folder/$file" ] || continue
 		holds "$folder/$file" "$sum" || die damaged "has $file with other bytes than its manifest says" 'run doit deploy again: it is sent again'
 		packages="$packages${packages:+ }$file"
-		pacman_ -Qlqp -- "$folder/$file" >"$scratch/files.$file" 2>"$scratch/said" ||
-			die manifest "has $file, which pacman cannot read: $(tail -n 1 "$scratch/said")"
-		sed -i "s|^$root/||" "$scratch/files.$file"
+		pacman --config "$scratch/pacman.conf" --dbpath "$scratch/database" -Qlip -- "$folder/$file" \
+			>"$scratch/said" 2>"$scratch/errors" </dev/null 9>&- ||
+			die manifest "has $file, which pacman cannot read: $(tail -n 1 "$scratch/errors")"
+		sed -n 's/ *: /:/p; /^$/q' "$scratch/said" >"$scratch/info.$file"
+		sed '1,/^$/d; s/^[^ ]* \///' "$scratch/said" >"$scratch/files.$file"
 		! grep -qxF "usr/lib/modules/$release/vmlinuz" "$scratch/files.$file" || kernel_package=$file
 	done <"$scratch/listing"
 	[ -n "$kernel_package" ] || die missing "has no package with usr/lib/modules/$release/vmlinuz staged" 'run doit deploy again'
@@ -90,7 +94,11 @@ check_signatures() {  # $signed: "true" when every package is signed; refuses wh
 }
 
 package_field() {  # package_field FILE FIELD: what pacman says of it, in $field
-	field=$(pacman_ -Qip -- "$folder/$1" 2>/dev/null | sed -n "s/^$2 *: //p" | head -n 1)
+	local key
+	while IFS=: read -r key field; do
+		[ "$key" != "$2" ] || return 0
+	done <"$scratch/info.$1"
+	field=''
 }
 
 package_name() {  # package_name FILE: its pkgname in $package, its version in $package_version

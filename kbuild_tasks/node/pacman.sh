@@ -16,7 +16,8 @@ install_build() {
 	keep_running
 	keep_default "$default"
 	[ "$release" != "$release_now" ] || [ ! -f "$kept/$build_id_now/release" ] || cover "$build_id_now" "$release_now"
-	# 2. pacman
+	# 2. pacman; a node of another distribution has no database until its first use
+	mkdir -p -- "$database/local" "$database/sync" || die pacman-broken "cannot write to pacman's database"
 	mend_lock
 	mend_entries
 	if already_installed; then
