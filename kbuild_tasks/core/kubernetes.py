@@ -223,7 +223,9 @@ def server_may_go(servers: Quorum) -> str | None:
     """
     ready, total = servers.ready, servers.total
     if total == 0:
-        raise KbuildError("no node has the label of a k3s server", "kubectl get nodes: is the kubeconfig this cluster's?")
+        raise KbuildError(
+            "no node has the label of a k3s server", "kubectl get nodes: is the kubeconfig this cluster's?"
+        )
     if total == 1:
         return "the only k3s server: its API is away while it reboots, pods elsewhere run on"
     if ready < total:

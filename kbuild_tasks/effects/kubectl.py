@@ -37,12 +37,12 @@ class Kubectl:
             raise KbuildError(f"kubectl gave no JSON: could not {what}", evidence=out.splitlines()[:3])
         return answer
 
-    def run(self, words: list[str], what: str, timeout: float = CALL) -> str:
+    def run(self, words: list[str], what: str, timeout: float | None = None) -> str:
         """What kubectl prints. Raises ApiUnreachable, Conflict, or KbuildError with kubectl's own last lines."""
         argv = [*self.program, *words, f"--request-timeout={REQUEST}s"]
         environment = {**os.environ, "KUBECONFIG": self.kubeconfig}
         try:
-            done = shell.run(argv, env=environment, timeout=timeout, check=False)
+            done = shell.run(argv, env=environment, timeout=timeout or CALL, check=False)
         except CommandFailed as error:  # only a deadline: the status is not checked there
             raise away(what, [error.message]) from None
         if done.code != 0:
@@ -58,9 +58,10 @@ def find(cluster: Cluster) -> Kubectl | None:
     kubeconfig = _kubeconfig(cluster)
     if kubeconfig is None:
         return None
-    for program in (("kubectl",), ("k3s", "kubectl")):
-        if shutil.which(program[0]):
-            return Kubectl(program, kubeconfig)
+    if kubectl := shutil.which("kubectl"):
+        return Kubectl((kubectl,), kubeconfig)
+    if k3s := shutil.which("k3s"):
+        return Kubectl((k3s, "kubectl"), kubeconfig)
     raise KbuildError("kubectl is not installed on this machine", "script/setup installs it")
 
 
