@@ -22,7 +22,8 @@ class Conflict(KbuildError):
 _AWAY = re.compile(
     r"Unable to connect|connection refused|was refused - did you|connection reset|i/o timeout|deadline exceeded"
     r"|TLS handshake timeout|no route to host|network is unreachable|no such host|\bEOF\b|apiserver not ready"
-    r"|ServiceUnavailable|currently unable to handle the request|etcdserver:|request timed out|Client\.Timeout|server closed",
+    r"|ServiceUnavailable|currently unable to handle the request|etcdserver:|request timed out"
+    r"|Client\.Timeout|server closed",
     re.IGNORECASE,
 )
 

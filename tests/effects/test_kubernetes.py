@@ -318,17 +318,17 @@ def fall_in_drain(fake: Fake, back: float) -> None:
 
 @pytest.mark.real
 def test_an_api_that_falls_in_the_drain_is_not_taken_for_drained(fake: Fake, kube: Kubernetes):
-    """kubectl 1.20 ends with status 0 then, with the pod still there."""
-    fall_in_drain(fake, back=0.5)
+    """kubectl 1.20 ends with status 0 then, with the pod still there: it looks once a second."""
+    fall_in_drain(fake, back=2.5)
     with pytest.raises(KbuildError, match="default/web-1 stays, it was evicted, and does not end"):
-        kube.cordon_and_drain(AGENT, 5)
+        kube.cordon_and_drain(AGENT, 7)
     assert untouched(fake)
 
 
 @pytest.mark.real
 def test_a_drain_goes_on_when_the_api_is_back(fake: Fake, kube: Kubernetes):
-    fall_in_drain(fake, back=0.5)
-    later(3, lambda: fake.pods["default", "web-1"].update(ends=0))
+    fall_in_drain(fake, back=2)
+    later(4, lambda: fake.pods["default", "web-1"].update(ends=0))
     assert kube.cordon_and_drain(AGENT, 20).evicted == 1
     assert marked(fake)
     assert fake.evicted[0] == "default/web-1"
