@@ -131,10 +131,18 @@ class Kubernetes:
             self._version += 1
             self.leases[name]["spec"]["renewTime"] = f"1970-01-01T00:00:00.{self._version:06d}Z"
 
-    def boot(self, name: str, boot_id: str = BOOT_2, kernel: str = "6.1.192") -> None:
-        """What the kubelet of a new boot reports."""
+    def boot(self, name: str, boot_id: str = BOOT_2, kernel: str = "6.1.192", *, dies: bool = False) -> None:
+        """What the kubelet of a new boot reports; then it renews its lease, unless it dies."""
         self.nodes[name]["status"]["nodeInfo"] = {"bootID": boot_id, "kernelVersion": kernel}
         self.renew(name)
+
+        def kubelet() -> None:
+            while not self.away:
+                time.sleep(0.2)
+                self.renew(name)
+
+        if not dies:
+            threading.Thread(target=kubelet, daemon=True).start()
 
     def cordoned(self, name: str) -> bool:
         return bool(self.nodes[name]["spec"].get("unschedulable"))
