@@ -1,0 +1,127 @@
+# Facts that the verbs decide with: the running kernel, the node's pacman, its initramfs tool.
+
+running() {  # $release_now, $build_id_now, $boot_now, $command_line
+	local length
+	read -r release_now <"$root/proc/sys/kernel/osrelease" || die state 'cannot tell which kernel it runs'
+	read -r boot_now <"$root/proc/sys/kernel/random/boot_id" || die state 'cannot tell its boot id'
+	read -r command_line <"$root/proc/cmdline" || command_line=''
+	# ELF notes, one after the other: sizes, type 3, the name "GNU", and the build id (16 or 20 bytes as a rule).
+	build_id_now=$(od -An -v -tx1 -- "$root/sys/kernel/notes" 2>/dev/null | tr -d ' \n' |
+		sed -n 's/.*04000000\(..\)00000003000000474e5500\([0-9a-f]*\)$/\1 \2/p')
+	if [ -n "$build_id_now" ]; then
+		length=$((0x${build_id_now%% *} * 2))
+		build_id_now=$(printf %s "${build_id_now#* }" | cut -c "1-$length")
+	fi
+}
+
+kernel_arch() {
+	case $(uname -m) in
+	armv7*) echo armv7h ;;
+	*) uname -m ;;
+	esac
+}
+
+# pacman
+
+database=$root/var/lib/pacman
+
+pacman_() {  # pacman, without our lock and without a terminal; in tests on a root of its own
+	if [ -n "$root" ]; then
+		set -- --root "$root/" --dbpath "$database/" --config "$root/etc/pacman.conf" --hookdir "$root/etc/pacman.d/hooks" \
+			--logfile "$root/var/log/pacman.log" --gpgdir "$root/etc/pacman.d/gnupg" --cachedir "$root/var/cache/pacman/pkg/" "$@"
+	fi
+	pacman "$@" </dev/null 3>&- 9>&-
+}
+
+lock_state() {  # "": no lock; held: by a process that has it open; stale: by none (pacman keeps it open while it works)
+	local real
+	[ -e "$database/db.lck" ] || {
+		lock=''
+		return
+	}
+	real=$(readlink -f -- "$database")/db.lck
+	lock=stale
+	[ -z "$(find /proc/[0-9]*/fd -lname "$real" -print 2>/dev/null | head -n 1)" ] || lock=held
+}
+
+broken_entries() {  # names of entries in the local database that lack a part, one a line
+	local entry
+	for entry in "$database"/local/*/; do
+		[ -d "$entry" ] || continue
+		entry=${entry%/}
+		[ -s "$entry/desc" ] && [ -s "$entry/files" ] || printf '%s\n' "${entry##*/}"
+	done
+}
+
+installed_version() {  # installed_version PACKAGE: what the database says, in $installed; "" where it is not there
+	local entry full rest
+	installed=''
+	for entry in "$database/local/$1"-*; do
+		[ -d "$entry" ] || continue
+		full=${entry##*/}
+		rest=${full#"$1"-}
+		case $rest in
+		*-*-*) continue ;;  # another package, whose name begins with this one
+		*-*) installed=$rest ;;
+		esac
+	done
+}
+
+ours_installed() {  # packages that a build of ours brought: members of a JSON object
+	local list package separator
+	separator=''
+	for list in "$state"/packages/*; do
+		[ -f "$list" ] || continue
+		while read -r package; do
+			fits name "$package" || continue
+			case $separator in
+			*"\"$package\""*) continue ;;
+			esac
+			installed_version "$package"
+			[ -n "$installed" ] || continue
+			quote "$installed"
+			separator="$separator${separator:+, }\"$package\": $quoted"
+		done <"$list"
+	done
+	printf '{%s}' "$separator"
+}
+
+initramfs_tool() {
+	local tool
+	for tool in mkinitcpio dracut; do
+		command -v "$tool" >/dev/null && echo "$tool" && return
+	done
+	if command -v mkinitramfs >/dev/null; then echo initramfs-tools; else echo none; fi
+}
+
+k3s_unit() {  # "k3s", "k3s-agent" or "", in $unit; its state, in $unit_state
+	local name
+	unit='' unit_state=''
+	for name in k3s k3s-agent; do
+		case $(systemctl show -p LoadState --value -- "$name.service" 2>/dev/null) in
+		loaded) unit=$name ;;
+		esac
+	done
+	[ -z "$unit" ] || unit_state=$(systemctl show -p ActiveState --value -- "$unit.service" 2>/dev/null)
+}
+
+k3s() {
+	case $ask_action in
+	stop | start) ;;
+	*) die protocol 'was asked for k3s with an action that is neither stop nor start' ;;
+	esac
+	k3s_unit
+	if [ -n "$unit" ]; then
+		systemctl "$ask_action" "$unit.service" || die k3s "cannot $ask_action $unit" "systemctl status $unit there"
+		k3s_unit
+	fi
+	text unit "$unit"
+	text state "$unit_state"
+}
+
+synchronized() {
+	case $(timedatectl show -p NTPSynchronized --value 2>/dev/null) in
+	yes) return 0 ;;
+	esac
+	command -v chronyc >/dev/null && chronyc -n tracking 2>/dev/null | grep -q '^Leap status *: Normal'
+}
