@@ -53,7 +53,12 @@ class Holder:
         bases = os.open(self.spec["bases"], os.O_PATH | os.O_DIRECTORY)
         logs = os.open(self.spec["logs"], os.O_PATH | os.O_DIRECTORY)
         linux.mount("tmpfs", "/run", "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "mode=755")
-        for name, fd in (("disks", disks), ("base", base), ("bases", bases), ("logs", logs)):  # under /run no path needs escaping
+        for name, fd in (
+            ("disks", disks),
+            ("base", base),
+            ("bases", bases),
+            ("logs", logs),
+        ):  # under /run no path needs escaping
             os.mkdir(f"/run/{name}")
             linux.mount(f"/proc/self/fd/{fd}", f"/run/{name}", "none", linux.MS_BIND)
         self.network.make()

@@ -76,6 +76,8 @@ ARCH = [
     "zstd",
 ]
 HERE = Path(__file__).parent
+# Nobody compiles in a VM: base.sh makes its one package without strip, which comes with all of binutils.
+BEFORE = "sed -i 's/^OPTIONS=.*/OPTIONS=(!strip !debug)/' /etc/makepkg.conf\n"
 # Fixed, so that a boot entry can name them; the disks of all nodes share them as they share the blocks.
 ROOT_UUID = "6b627569-6c64-4c61-8b00-726f6f740001"
 GPT_ROOT = "6b627569-6c64-4c61-8b00-726f6f740002"
@@ -108,7 +110,7 @@ def recipe() -> Recipe:
         raise ConfigError(f"the lab has no VMs for {platform.machine()}", "doit lab up without --vms")
     debian = found.distribution == "debian"
     packages = [*DEBIAN, *(name for loader in DEBIAN_LOADERS.values() for name in loader)] if debian else ARCH
-    script = found.script + (HERE / "vm_tree.sh").read_text()
+    script = BEFORE + found.script + (HERE / "vm_tree.sh").read_text()
     return Recipe(found.distribution, found.release, tuple(packages), script, found.machine)
 
 
@@ -173,7 +175,16 @@ def _build_image(wanted: Recipe, images: Images, kind: str, log: Path) -> None:
         shell.run(["cp", "-a", "--reflink=auto", images.directory / "tree", root], log=log, timeout=base.BUILD_SECONDS)
         script = (HERE / "vm_loader.sh").read_text()
         base.inside(root, script, [wanted.distribution, kind, partuuid, ROOT_UUID], log)
-        argv = ["sh", HERE / "vm_image.sh", root, kind, partuuid, ROOT_UUID, str(DISK_BYTES), "result"]
+        argv: list[str | Path] = [
+            "sh",
+            HERE / "vm_image.sh",
+            root,
+            kind,
+            partuuid,
+            ROOT_UUID,
+            str(DISK_BYTES),
+            "result",
+        ]
         shell.run(argv, cwd=work, log=log, timeout=base.BUILD_SECONDS, hint="script/setup installs what it needs")
         (work / "result").rename(images.path(kind))
         images.path(kind).with_suffix(".id").write_text(secrets.token_hex(16) + "\n")
