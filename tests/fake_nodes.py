@@ -207,14 +207,14 @@ class FakeNode:
         self.installed.add(build)
         return {"pacman": 0, "said": [], "repaired": []}
 
-    def _bootfiles(self, payload: None, build: str, modules: str) -> dict[str, Any]:
+    def _bootfiles(self, payload: None, build: str, modules: str, panic: int) -> dict[str, Any]:
         assert build in self.installed
         new = self.world.build
         kernel = {"release": new.release, "build_id": new.build_id, "version": new.version, "config": new.config}
         self.entries[f"kbuild-{build}"] = {**kernel, "build": build}
         return {"files": 9, "missing": [], "changed": [], "modules_missing": [], "entry": f"kbuild-{build}"}
 
-    def _arm(self, payload: None, build: str, panic: int) -> dict[str, Any]:
+    def _arm(self, payload: None, build: str, panic: int, timeout: int) -> dict[str, Any]:
         assert f"kbuild-{build}" in self.entries and build not in self.deny
         assert self.default != f"kbuild-{build}" or self.known_good
         self.armed = f"kbuild-{build}"
@@ -235,7 +235,7 @@ class FakeNode:
 
     def _probe(self, payload: None, modules: str, release: str) -> dict[str, Any]:
         kernel = {key: self.running[key] for key in ("release", "build_id", "version")}
-        told = {"loaded": modules.split(), "failed": {}, "config_sha256": self.running["config"]}
+        told = {"loaded": modules.split(), "builtin": [], "failed": {}, "config_sha256": self.running["config"]}
         return {**kernel, **told, "boot_id": self.boot_id}
 
     def _commit(self, payload: None, build: str) -> dict[str, Any]:
@@ -246,7 +246,7 @@ class FakeNode:
             self.trial = None
         return {"default": self.default}
 
-    def _rollback(self, payload: None) -> dict[str, Any]:
+    def _rollback(self, payload: None, to: str = "known-good") -> dict[str, Any]:
         good = self.known_good or {**OLD, "entry": "old"}
         self.armed, self.trial, self.default = "", None, good["entry"]
         return {"default": self.default, "release": good["release"]}

@@ -108,11 +108,11 @@ def _kernel(build: Build, boot_id: str, before: Mapping[str, Any], now: Check) -
 
 
 def _modules(wanted: Sequence[str], probe: Mapping[str, Any]) -> Iterator[Finding]:
-    loaded, refused = probe.get("loaded"), probe.get("failed")
-    if not isinstance(loaded, list) or not isinstance(refused, dict):
+    loaded, builtin, refused = probe.get("loaded"), probe.get("builtin"), probe.get("failed")
+    if not isinstance(loaded, list) or not isinstance(builtin, list) or not isinstance(refused, dict):
         yield Finding("modules", False, "were not told")
         return
-    there = {str(name).replace("-", "_") for name in loaded}
+    there = {str(name).replace("-", "_") for name in (*loaded, *builtin)}
     bad = {str(name): str(why) for name, why in refused.items()}
     for name in wanted:
         if name not in bad and name.replace("-", "_") not in there:

@@ -5,12 +5,13 @@ The helper is one root-owned file with fixed verbs; it takes no arguments, so th
     ansible ALL=(root) NOPASSWD: /usr/local/lib/kbuild-tasks/helper ""
 
 Verb and values go in on stdin as lines, then an empty line, then the payload; the answer is JSON in the frame of
-effects/node.py. The helper checks every value itself; what could break a line is refused here already.
+effects/node.py. The helper checks every value itself, and what it would refuse is not sent (kbuild_tasks/node).
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import os
 import re
 from collections.abc import Mapping
@@ -21,8 +22,6 @@ from kbuild_tasks.core.model import Cluster, Node
 from kbuild_tasks.effects import node as remote
 
 PATH = "/usr/local/lib/kbuild-tasks/helper"
-_KEY = re.compile(r"[a-z][a-z0-9_]*")
-_VALUE = re.compile(r"[\x20-\x7e]*")
 
 
 def ask(
@@ -40,13 +39,13 @@ def ask(
     alone  over a connection of its own (effects/node.py)
     Raises as node.ask(), and NodeRefused with what to do where the helper is not there or may not be run.
     """
+    from kbuild_tasks.node import spoken
+
     word = remote.new_word()
-    lines = [verb, f"frame={word}"]
-    for key, value in (values or {}).items():
-        if not _KEY.fullmatch(key) or not _VALUE.fullmatch(str(value)):
-            raise KbuildError(f"{key}={value!r} is no value for the helper")
-        lines.append(f"{key}={value}")
-    data = "\n".join([*lines, "", ""]).encode("ascii") + (payload or b"")
+    try:
+        data = spoken(verb, {**(values or {}), "frame": word}) + (payload or b"")
+    except ValueError as error:
+        raise KbuildError(f"{node.name}: the helper would refuse {error}") from None
     try:
         return remote.converse(cluster, node, _argv(cluster, node, alone), data, word, timeout)
     except remote.NotAdmitted as error:
@@ -68,6 +67,8 @@ def _argv(cluster: Cluster, node: Node, alone: bool) -> list[str]:
 
 def _not_there(cluster: Cluster, node: Node, error: remote.NotAdmitted) -> NodeRefused:
     said = "\n".join(error.evidence)
+    if refusal := re.search(r"^refused: ([^\t]+)", said, re.MULTILINE):  # before it read whom to answer
+        return NodeRefused(f"{node.name} {refusal[1]}", hint_to_install(cluster, node))
     if re.search(r"helper: (command )?not found|helper: No such file", said):
         return NodeRefused(f"{node.name} has no helper", hint_to_install(cluster, node), evidence=error.evidence)
     if re.search("password is required|not allowed to execute|may not run sudo", said):
@@ -89,6 +90,20 @@ def hint_to_install(cluster: Cluster, node: Node) -> str:
 
 def version() -> str:
     """Of the helper that this program brings."""
-    import importlib
+    from kbuild_tasks import node
 
-    return str(importlib.import_module("kbuild_tasks.node").VERSION)
+    return node.VERSION
+
+
+def install(cluster: Cluster, node: Node) -> bool:
+    """Put the helper, its units and the sudoers line on a node, as root; whether it was another one before."""
+    from kbuild_tasks.node import helper_text, setup_text
+
+    payload = helper_text().encode()
+    values: dict[str, str | int] = {
+        "helper_sha256": hashlib.sha256(payload).hexdigest(),
+        "user": cluster.ssh.user,
+        "sudoers": 0,  # the account may run anything already: sudoers stays what the admin wrote
+    }
+    answer = remote.ask(cluster, node, setup_text(), values, payload, timeout=60)
+    return "new" in (answer.get("helper"), answer.get("units"))

@@ -34,6 +34,7 @@ class Run:
     build: Build
     order: Sequence[Sequence[str]]
     ready: Any = None  # () -> None
+    back_to: str = "known-good"  # what rollback goes to; "previous": the known-good before the last commit
     away: dict[str, float] = field(default_factory=dict)  # node -> seconds for which it was down
     _seen: dict[str, Any] = field(default_factory=dict)
     _asked: bool = False
@@ -157,10 +158,15 @@ class Visit:
         self, verb: str, *, payload: bytes | None = None, timeout: float = 60, **values: str | int
     ) -> dict[str, Any]:
         """An act, under our lease. Raises NodeRefused where another operator has the node."""
+        return self.act(verb, values, payload, timeout)
+
+    def act(
+        self, verb: str, values: Mapping[str, str | int], payload: bytes | None = None, timeout: float = 60
+    ) -> dict[str, Any]:
+        """The same with the values as a mapping."""
         number = self.run.lease.take(self.node, self.answer)
         self.run.forget(self.node)
-        values["fence"] = number
-        return helper.ask(self.cluster, self.node, verb, values, payload, timeout=timeout)
+        return helper.ask(self.cluster, self.node, verb, {**values, "fence": number}, payload, timeout=timeout)
 
     def record(self, state: str, note: str = "", **data: Any) -> None:
         self.journal.append(self.build.build, state, note, data)

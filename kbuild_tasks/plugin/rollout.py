@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from kbuild_tasks.core.errors import KbuildError
+from kbuild_tasks.core.errors import ConfigError, KbuildError
 from kbuild_tasks.core.model import Node, Outcome
 from kbuild_tasks.core.rollout import Build, halted, order
 
@@ -35,11 +35,15 @@ TASKS = (*VERBS, *WORDS)
 
 
 class RolloutTasks:
-    """Tasks of one project; `only` (doit rollout only=kubenode7,kubenode8) leaves the other nodes out."""
+    """Tasks of one project; `only` (doit rollout only=kubenode7,kubenode8) leaves the other nodes out;
+    `back_to` (doit rollback to=previous) is the kernel that rollback goes to."""
 
-    def __init__(self, pipeline: Pipeline, only: str | None) -> None:
+    def __init__(self, pipeline: Pipeline, only: str | None, back_to: str | None) -> None:
         self.pipeline = pipeline
         self.only = tuple(name for name in (only or "").split(",") if name)
+        self.back_to = back_to or "known-good"
+        if self.back_to not in ("known-good", "previous"):
+            raise ConfigError(f"to={back_to}: rollback goes to known-good or previous", "doit rollback to=previous")
         self.order = order(pipeline.project.cluster, self.only)
         self.halted = ""  # the task that stopped the roll-out
         self.run: Run | None = None  # of this process, once a task ran
@@ -106,7 +110,9 @@ class RolloutTasks:
                     build = artifacts.known(project.paths) or Build("0" * 12, "")
                 else:
                     build = artifacts.load(project.paths)
-                self.run = Run(project.cluster, project.paths, build, self.order, ready=self._ready)
+                self.run = Run(
+                    project.cluster, project.paths, build, self.order, ready=self._ready, back_to=self.back_to
+                )
             return self.run
 
     def _ready(self) -> None:

@@ -59,7 +59,7 @@ class Pipeline:
         except KbuildError as error:
             raise InvalidDodoFile(error.render()) from None
         try:
-            self.rollout = RolloutTasks(self, get_var("only"))
+            self.rollout = RolloutTasks(self, get_var("only"), get_var("to"))
         except KbuildError as error:
             raise InvalidDodoFile(error.render()) from None
         self.receipts = Receipts(self.project.paths)

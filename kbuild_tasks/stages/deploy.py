@@ -86,7 +86,7 @@ def _install(visit: Visit) -> None:
 def _bootfiles(visit: Visit) -> None:
     visit.say("making and checking the boot files")
     modules = " ".join(visit.cluster.rollout.verify_modules)
-    answer = _tried(visit, "bootfiles", BOOTFILES, modules=modules)
+    answer = _tried(visit, "bootfiles", BOOTFILES, modules=modules, panic=visit.cluster.rollout.panic_timeout)
     wrong = [f"{kind.replace('_', ' ')}: {name}" for kind in WRONG for name in answer.get(kind) or ()]
     if wrong or answer.get("entry") != visit.build.entry:
         error = NodeRefused(
@@ -99,9 +99,8 @@ def _bootfiles(visit: Visit) -> None:
     visit.record("BOOTFILES_OK", f"{answer.get('files')} files", **boot)
 
 
-def _tried(visit: Visit, verb: str, timeout: float, modules: str | None = None) -> dict[str, Any]:
+def _tried(visit: Visit, verb: str, timeout: float, **more: Any) -> dict[str, Any]:
     """An act whose refusal is remembered with the node."""
-    more: dict[str, Any] = {} if modules is None else {"modules": modules}
     try:
         return visit.do(verb, timeout=timeout, build=visit.build.build, **more)
     except NodeUnreachable:

@@ -25,6 +25,7 @@ from kbuild_tasks.effects.rollout import Visit, take_baseline
 from kbuild_tasks.effects.waiting import NotBack, Wait
 
 DELAY = 1  # seconds between the helper's answer and the reboot
+UNSEEN = 900  # seconds more than it may take to verify a trial, after which it goes back by itself
 LEAVING = 300  # seconds that the coordinator waits for its own end
 BEHIND = (Act.VERIFY, Act.SETTLE, Act.COMMIT, Act.UNCORDON)
 
@@ -107,16 +108,17 @@ def _drain(visit: Visit) -> None:
 
 
 def _arm(visit: Visit) -> None:
-    build = visit.build
+    build, rollout = visit.build, visit.cluster.rollout
     if visit.data.get("fence") != visit.run.lease.number:
         # installed by an earlier run: what lies on the boot partition is read back once more before it is trusted
-        modules = " ".join(visit.cluster.rollout.verify_modules)
-        answer = visit.do("bootfiles", build=build.build, modules=modules, timeout=1800)
+        modules = " ".join(rollout.verify_modules)
+        answer = visit.do("bootfiles", build=build.build, modules=modules, panic=rollout.panic_timeout, timeout=1800)
         if answer.get("missing") or answer.get("changed") or answer.get("modules_missing"):
             raise NodeRefused(f"{visit.node.name}: files of {build.release} have changed since deploy",
                               f"doit rollback:{visit.node.name}, then doit allow:{visit.node.name}")  # fmt: skip
     visit.say("arming")
-    answer = visit.do("arm", build=build.build, panic=visit.cluster.rollout.panic_timeout)
+    values: dict[str, str | int] = {"build": build.build, "panic": rollout.panic_timeout}
+    answer = visit.act("arm", {**values, "timeout": rollout.reboot_timeout + rollout.settle + UNSEEN})
     default = answer.get("default")
     if answer.get("armed") != build.entry or not default or default == build.entry:
         raise NodeRefused(f"{visit.node.name} did not arm the trial (armed {answer.get('armed')}, default {default})",

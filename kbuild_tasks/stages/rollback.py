@@ -18,27 +18,31 @@ def run(ctx: Context) -> Outcome:
     """Raises KbuildError: no known-good kernel, or the node does not come back on it."""
     visit = Visit(ctx)
     visit.look(anew=True)
-    good = visit.answer.get("known_good")
+    back_to = visit.run.back_to
+    good = visit.answer.get(back_to.replace("-", "_"))
     if not good:
-        raise NodeRefused(f"{visit.node.name} has no known-good kernel on record: nothing was ever tried there")
+        raise NodeRefused(f"{visit.node.name} has no {back_to} kernel on record: nothing to go back to")
     taken_back = _taken_back(visit, str(good.get("build") or ""))
-    answer = visit.do("rollback")
+    answer = visit.act("rollback", {} if back_to == "known-good" else {"to": back_to})
     if taken_back:
         visit.do("deny", build=taken_back, why=helper.text(WHY))
     if _runs(visit, good):
-        return _settled(visit, taken_back, f"runs its known-good {good.get('release')}")
+        return _settled(visit, taken_back, f"runs its {back_to} {good.get('release')}")
     away = _reboot(visit)
     if not _runs(visit, good):
         raise NodeRefused(
-            f"{visit.node.name} came back on {visit.seen.release}, and its known-good is {good.get('release')}",
+            f"{visit.node.name} came back on {visit.seen.release}, and its {back_to} is {good.get('release')}",
             f"its default is {answer.get('default')}: look at its console",
         )
-    return _settled(visit, taken_back, f"came back on its known-good {good.get('release')} after {away:.0f} s")
+    return _settled(visit, taken_back, f"came back on its {back_to} {good.get('release')} after {away:.0f} s")
 
 
 def _taken_back(visit: Visit, good: str) -> str:
     """The build that is tried or held there, "" for none."""
     history = visit.history
+    committed = str((visit.answer.get("known_good") or {}).get("build") or "")
+    if visit.run.back_to == "previous" and committed and committed != good:
+        return committed
     tried = history.build if history.state not in ("", "UNCORDONED", "ROLLED_BACK") or history.held else ""
     for build in (visit.seen.trial, tried):
         if build and build != good:

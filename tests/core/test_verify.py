@@ -40,7 +40,13 @@ def good() -> dict[str, Any]:
     return {
         "observe": {**kernel, "loader": {"selected": BUILD.entry}},
         "baseline": copy.deepcopy(HEALTH),
-        "probe": {**kernel, "loaded": ["overlay", "br_netfilter"], "failed": {}, "config_sha256": "c" * 64},
+        "probe": {
+            **kernel,
+            "loaded": ["br_netfilter"],
+            "builtin": ["overlay"],
+            "failed": {},
+            "config_sha256": "c" * 64,
+        },
         "commands": [{"command": "test -d /sys", "status": 0, "out": ""}],
         "skew": 0.2,
     }
@@ -101,7 +107,7 @@ LIES: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "another configuration": (put("probe", "config_sha256", to="d" * 64), ".config"),
     "no answer about the configuration": (drop("probe", "config_sha256"), ".config"),
     "a module does not load": (put("probe", "failed", to={"br_netfilter": "Unknown symbol"}), "modules"),
-    "a module is not there": (put("probe", "loaded", to=["overlay"]), "modules"),
+    "a module is not there": (put("probe", "loaded", to=["bridge"]), "modules"),
     "no answer about modules": (drop("probe", "loaded"), "modules"),
     "an oops": (add(*ERRORS, item="BUG: kernel NULL pointer dereference, address: 0000000000000008"), "kernel log"),
     "a new disk error": (add(*ERRORS, item="ata2: COMRESET failed (errno=-16)"), "kernel log"),
