@@ -1,0 +1,55 @@
+# What a VM has beyond a container; runs after base.sh in the same shell ($distribution is set), in the new root, with
+# no network. What differs between the kinds of VM is done by vm_loader.sh, what differs from node to node comes in
+# at the first boot: the initramfs unpacks the node's seed, a tar in QEMU's fw_cfg, before systemd starts.
+
+# The address is the VM's own affair here.
+systemctl enable systemd-networkd.service > /dev/null 2>&1
+mkdir -p /etc/systemd/network
+install -d -m 0700 -o ansible -g ansible /home/ansible/.ssh
+printf 'LABEL=root / ext4 rw,relatime 0 1\n' > /etc/fstab
+printf 'localhost\n' > /etc/hostname
+
+# Without an identity yet: an empty machine id is also the mark that the seed is still to be unpacked.
+seed='
+seed=/sys/firmware/qemu_fw_cfg/by_name/opt/kbuild-lab/seed/raw
+modprobe -q qemu_fw_cfg
+if [ -e "$seed" ] && [ ! -s "$target/etc/machine-id" ]; then
+	chroot "$target" tar -xpf - < "$seed" && sync
+fi
+'
+if [ "$distribution" = debian ]; then
+	# What a guest of QEMU needs, and no more: MODULES=most takes minutes to unpack and to make in an emulated guest.
+	printf 'MODULES=list\nRESUME=none\n' > /etc/initramfs-tools/conf.d/lab
+	printf '%s\n' virtio_pci virtio_blk virtio_net qemu_fw_cfg >> /etc/initramfs-tools/modules
+	script=/etc/initramfs-tools/scripts/init-bottom/lab-seed
+	{
+		# shellcheck disable=SC2016 # text of a script
+		printf '#!/bin/sh\n[ "$1" != prereqs ] || exit 0\ntarget=$rootmnt\n'
+		printf '%s' "$seed"
+	} > "$script"
+	chmod 0755 "$script"
+	update-initramfs -u -k all
+else
+	mkdir -p /etc/initcpio/hooks /etc/initcpio/install
+	printf 'run_latehook() {\ntarget=/new_root\n%s}\n' "$seed" > /etc/initcpio/hooks/lab-seed
+	printf 'build() { add_module qemu_fw_cfg; add_runscript; }\n' > /etc/initcpio/install/lab-seed
+	mkdir -p /etc/mkinitcpio.conf.d
+	printf '%s\n' 'MODULES=(virtio_pci virtio_blk virtio_net)' \
+		'HOOKS=(base udev modconf block filesystems fsck lab-seed)' > /etc/mkinitcpio.conf.d/lab.conf
+	mkinitcpio -P
+fi
+
+# pacman checks signatures with a keyring of its own. Its key is the image's: making one takes an emulated guest long.
+pacman-key --init
+gpgconf --homedir /etc/pacman.d/gnupg --kill all
+rm -f /etc/pacman.d/gnupg/S.*
+
+# One name for the first kernel and its initramfs, whatever the distribution calls them.
+mkdir -p /usr/share/kbuild-lab
+for kernel in /boot/vmlinuz-*; do
+	name=${kernel#/boot/vmlinuz-}
+	for initrd in "/boot/initrd.img-$name" "/boot/initramfs-$name.img"; do
+		[ ! -e "$initrd" ] || printf '%s\n' "$name" "${kernel#/boot/}" "${initrd#/boot/}" > /usr/share/kbuild-lab/kernel
+	done
+done
+test -s /usr/share/kbuild-lab/kernel
