@@ -99,9 +99,9 @@ extlinux_add() {
 	{
 		extlinux_without "kbuild-$1"
 		printf '# kbuild-tasks kbuild-%s begin\nLABEL kbuild-%s\n\tMENU LABEL %s\n' "$1" "$1" "$5"
-		printf '\tLINUX ../kbuild/%s/%s\n' "$1" "${2##*/}"
+		printf '\tLINUX %s\n' "$(within_boot "$2")"
 		images=''
-		for image in $3; do images="$images${images:+,}../kbuild/$1/${image##*/}"; done
+		for image in $3; do images="$images${images:+,}$(within_boot "$image")"; done
 		[ -z "$images" ] || printf '\tINITRD %s\n' "$images"
 		printf '\tAPPEND %s\n# kbuild-tasks kbuild-%s end\n' "$4" "$1"
 	} >"$scratch/extlinux"

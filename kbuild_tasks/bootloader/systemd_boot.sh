@@ -106,6 +106,8 @@ systemd_boot_id() {  # systemd_boot_id FILE: less the path, ".conf" and the coun
 
 systemd_boot_file() {  # systemd_boot_file ID: the entry's file, in $entry_file; false if there is none
 	local wanted id
+	entry_file=$sd_boot/loader/entries/$1.conf
+	[ ! -f "$entry_file" ] || return 0
 	wanted=$(printf %s "$1" | tr A-Z a-z)
 	systemd_boot_entries >"$scratch/entries"
 	while IFS= read -r entry_file; do

@@ -2,6 +2,7 @@
 
 check() {
 	load_build "$ask_build"
+	load_packages
 	check_signatures
 	fit_for
 	raw ok true

@@ -1,6 +1,6 @@
 # What a staged build is: its manifest (effects/files.py writes it, one key a line), its packages, their signatures.
 
-load_build() {  # load_build BUILD: $release, $build_id, $folder, the packages' files in $packages; refuses what is not whole
+load_build() {  # load_build BUILD: $release, $build_id, $folder, the list of packages; refuses a manifest that is not the build's
 	local key value sum file declared
 	folder=$state/stage/$1 packages='' listing='' declared=''
 	[ -f "$folder/manifest.json" ] || die missing "has no manifest of the build $1" 'run doit deploy again: it is sent again'
@@ -26,7 +26,6 @@ load_build() {  # load_build BUILD: $release, $build_id, $folder, the packages' 
 	sum=${sum%% *}
 	[ "$sum" = "$declared" ] && [ "$(printf %s "$sum" | cut -c 1-12)" = "$1" ] ||
 		die manifest "has a manifest that is not that of the build $1" 'run doit package, then doit deploy again'
-	load_packages
 }
 
 manifest_fields() {
@@ -41,7 +40,7 @@ manifest_fields() {
 	'
 }
 
-load_packages() {  # those of the manifest that were staged; one of them brings the kernel
+load_packages() {  # of the build that was loaded: those that were staged, in $packages; one of them brings the kernel
 	local sum file
 	kernel_package=''
 	# Reading a package asks neither the node's database nor its keys: signatures are looked at by check_signatures.

@@ -3,6 +3,7 @@
 install_build() {
 	local default
 	load_build "$ask_build"
+	load_packages
 	check_signatures
 	fit_for
 	repaired='' said='' status=0
