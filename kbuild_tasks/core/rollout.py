@@ -15,6 +15,7 @@ from typing import Any
 from kbuild_tasks.core.errors import ConfigError
 from kbuild_tasks.core.model import Cluster, Node
 
+NOT_FOR_NODES = ("-headers", "-docs")  # stay in artifacts/: a node boots without them
 SHORT = 12  # digits of packages_sha256 that name a build
 
 
@@ -46,7 +47,8 @@ class Build:
 
 def build_of(manifest: Mapping[str, Any], config: str | None = None) -> Build:
     """The build that a manifest.json describes; `config` where an older manifest does not tell it. KeyError: none."""
-    packages = manifest["packages"]
+    named = manifest["packages"]
+    packages = [package for package in named if not str(package.get("pkgname")).endswith(NOT_FOR_NODES)] or named
     files = {str(package["file"]): int(package["size"]) for package in packages}
     return Build(
         build=str(manifest["packages_sha256"])[:SHORT],

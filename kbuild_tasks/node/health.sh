@@ -67,15 +67,21 @@ reasons() {  # reasons BOOT: the last kernel lines, those that tell of a death f
 }
 deaths='panic|oops|BUG:|general protection|unable to (mount|handle)|soft lockup|hard lockup|hung_task|blocked for more|call trace|VFS:|segfault|out of memory|I/O error'
 
+built_in() {  # built_in MODULE: is it part of the running kernel? (depmod(8): modules.builtin; "-" is "_" to modprobe)
+	local name
+	name=$(printf %s "$1" | sed 's/[-_]/[-_]/g')
+	grep -q "/$name\.ko\$" "$root/usr/lib/modules/$release_now/modules.builtin" 2>/dev/null
+}
+
 probe() {  # is it the right kernel, and do the modules load into it
-	local failed module said sum
+	local failed module said sum builtin
 	running
 	text release "$release_now"
 	text build_id "$build_id_now"
 	read -r uname_v <"$root/proc/sys/kernel/version" || uname_v=''
 	text version "$uname_v"
 	text boot_id "$boot_now"
-	failed=''
+	failed='' builtin=''
 	for module in $ask_modules; do
 		case $module in
 		-*) die protocol 'was asked for a module whose name begins with a dash' ;;
@@ -87,10 +93,13 @@ probe() {  # is it the right kernel, and do the modules load into it
 		elif ! said=$(modprobe -- "$module" 2>&1); then
 			quote "$(printf %s "$said" | tail -n 1)"
 			failed="$failed${failed:+, }\"$module\": $quoted"
+		elif built_in "$module"; then
+			builtin="$builtin$module "
 		fi
 	done
 	raw failed "{$failed}"
 	raw loaded "$(loaded | array)"
+	raw builtin "$(word_array "$builtin")"
 	sum=''
 	if [ -f "$root/proc/config.gz" ]; then
 		sum=$(gzip -dc <"$root/proc/config.gz" | sha256sum)

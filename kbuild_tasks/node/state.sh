@@ -48,7 +48,7 @@ refuse_stale() {
 	local name
 	name=$(printf %s "$holder" | base64 -d 2>/dev/null | tr -c '\040-\176' '?' | cut -c 1-200)
 	die fence "is in another roll-out: ${name:-somebody} since $(date -d "@$since" '+%Y-%m-%d %H:%M UTC') (number $stored)" \
-		'let it finish, or take over: doit rollout'
+		'let it finish; if it is dead: doit takeover'
 }
 
 heed_fence() {  # a roll-out that was overtaken may not act

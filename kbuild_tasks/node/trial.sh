@@ -61,6 +61,7 @@ disarm() {
 	loader_call disarm
 	armed=$(loader_call armed)
 	[ -z "$armed" ] || die loader "still boots $armed once, though it was disarmed"
+	[ ! -f "$state/trial" ] || remove_durably "$state/trial"  # the trial is over
 	text armed ''
 	text default "$(loader_default)"
 }
