@@ -6,7 +6,7 @@ loader_guid=4a67b082-0a4c-41cf-b6c7-440b29bb8c4f
 
 efi_get() {  # efi_get NAME: a loader variable's text; nothing where it is not set. 4 bytes of attributes, then UTF-16.
 	[ -f "$efivars/$1-$loader_guid" ] || return 0
-	tail -c +5 -- "$efivars/$1-$loader_guid" | tr -cd '\040-\176'
+	cat -- "$efivars/$1-$loader_guid" | tail -c +5 | tr -cd '\040-\176'  # efivarfs cannot seek
 }
 
 efi_put() {  # efi_put NAME TEXT: false if it cannot be written or does not read back

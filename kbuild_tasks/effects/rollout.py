@@ -22,7 +22,7 @@ from kbuild_tasks.effects.files import read_json, write_json
 from kbuild_tasks.effects.journal import Journal
 from kbuild_tasks.effects.lease import Lease
 
-OBSERVE = 30  # seconds for a node to tell of itself
+OBSERVE = 60  # seconds for a node to tell of itself
 
 
 @dataclass

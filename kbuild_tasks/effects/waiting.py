@@ -17,7 +17,7 @@ from kbuild_tasks.effects import clock, reach
 from kbuild_tasks.effects.rollout import Visit, observe
 
 PAUSE = 0.5  # seconds between two knocks
-ASK = 20  # seconds for one answer of a node that is coming up
+ASK = 45  # seconds for one answer of a node that is coming up
 
 
 class NotBack(NodeUnreachable):

@@ -49,7 +49,12 @@ broken_entries() {  # names of entries in the local database that lack a part, o
 	for entry in "$database"/local/*/; do
 		[ -d "$entry" ] || continue
 		entry=${entry%/}
-		[ -s "$entry/desc" ] && [ -s "$entry/files" ] || printf '%s\n' "${entry##*/}"
+		# A package without files has an empty list; one that has a size has files.
+		if [ -s "$entry/desc" ] && [ -e "$entry/files" ]; then
+			[ -s "$entry/files" ] || grep -q '^%SIZE%' "$entry/desc" || continue
+			[ ! -s "$entry/files" ] || continue
+		fi
+		printf '%s\n' "${entry##*/}"
 	done
 }
 
