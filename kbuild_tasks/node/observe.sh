@@ -15,20 +15,23 @@ observe() {
 	machine=''
 	[ ! -f "$root/etc/machine-id" ] || read -r machine <"$root/etc/machine-id" || :
 	text machine_id "$machine"
-	raw loader "$(loader_json)"
+	loader_json
 	lock_state
 	truth test "$lock" = held
-	raw pacman "{\"lock\": $truth, \"stale\": $(lock_stale), \"broken\": $(broken_entries | array), \"installed\": $(ours_installed)}"
+	held=$truth
+	truth test "$lock" = stale
+	ours_installed
+	raw pacman "{\"lock\": $held, \"stale\": $truth, \"broken\": $(broken_entries | array), \"installed\": {$members}}"
 	text initramfs "$(initramfs_tool)"
 	free_at "$root/var/lib"
 	raw disk_free "$free"
 	free_at "$root/usr/lib"
 	raw modules_free "$free"
-	damaged=$(damaged_records)
-	raw known_good "$(record_json known-good)"
-	raw previous "$(record_json previous)"
-	raw trial "$(record_json trial)"
-	raw damaged "$(word_array "$damaged")"
+	damaged_records
+	record_member known_good known-good
+	record_member previous previous
+	record_member trial trial
+	words damaged "$damaged"
 	raw deny "$(deny_json)"
 	raw staged "{$(staged_json)}"
 	stored_fence
@@ -50,14 +53,10 @@ observe() {
 	raw deadman "$truth"
 }
 
-lock_stale() {
-	truth test "$lock" = stale
-	printf %s "$truth"
-}
-
-damaged_records() {  # records that are there and cannot be read
+damaged_records() {  # records that are there and cannot be read, in $damaged
+	damaged=''
 	for name in known-good previous trial; do
-		[ ! -f "$state/$name" ] || recall "$name" || printf '%s ' "$name"
+		[ ! -f "$state/$name" ] || recall "$name" || damaged="$damaged $name"
 	done
 }
 
