@@ -156,10 +156,9 @@ loader_json() {  # the member "loader" of observe
 		truth test "$id" = "$trial_entry"
 		list="$list, \"trial\": $truth}"
 	done <"$scratch/menu"
-	free_at "$boot_dir"
 	case $loader in
-	systemd_boot) list="\"kind\": \"systemd-boot\", \"entries\": [$list], \"free\": $free" ;;
-	*) list="\"kind\": \"$loader\", \"entries\": [$list], \"free\": $free" ;;
+	systemd_boot) list="\"kind\": \"systemd-boot\", \"entries\": [$list], \"free\": $free_boot" ;;
+	*) list="\"kind\": \"$loader\", \"entries\": [$list], \"free\": $free_boot" ;;
 	esac
 	quote "$boot_dir"
 	list="$list, \"boot\": $quoted"

@@ -3,6 +3,7 @@
 
 efivars=$root/sys/firmware/efi/efivars
 loader_guid=4a67b082-0a4c-41cf-b6c7-440b29bb8c4f
+efi_fresh=''
 
 efi_get() {  # efi_get NAME: a loader variable's text, in $got; "" where it is not set
 	got=''
@@ -13,6 +14,31 @@ efi_get() {  # efi_get NAME: a loader variable's text, in $got; "" where it is n
 	case $got in
 	*[!\ -~]*) got='' ;;
 	esac
+}
+
+efi_read() {  # the loader's variables into efi_info, efi_part, efi_once, efi_default, efi_selected, efi_booted: one process
+	local name all item
+	efi_info='' efi_part='' efi_once='' efi_default='' efi_selected='' efi_booted='' all=''
+	set --
+	for name in LoaderInfo LoaderDevicePartUUID LoaderEntryOneShot LoaderEntryDefault LoaderEntrySelected LoaderEntryLastBooted; do
+		[ ! -f "$efivars/$name-$loader_guid" ] || set -- "$@" "$efivars/$name-$loader_guid"
+	done
+	[ $# != 0 ] || return 0
+	{ all=$(cat -- "$@"); } 2>/dev/null
+	# Each begins with its attributes, which leave one byte that is no text.
+	for item do
+		all=${all#?} name=${item##*/}
+		item=${all%%[!\ -~]*}
+		all=${all#"$item"}
+		case $name in
+		LoaderInfo-*) efi_info=$item ;;
+		LoaderDevicePartUUID-*) efi_part=$item ;;
+		LoaderEntryOneShot-*) efi_once=$item ;;
+		LoaderEntryDefault-*) efi_default=$item ;;
+		LoaderEntrySelected-*) efi_selected=$item ;;
+		LoaderEntryLastBooted-*) efi_booted=$item ;;
+		esac
+	done
 }
 
 efi_put() {  # efi_put NAME TEXT: false if it cannot be written or does not read back
@@ -52,8 +78,8 @@ efi_writable() {
 }
 
 systemd_boot_here() {
-	efi_get LoaderInfo
-	case $got in
+	efi_read
+	case $efi_info in
 	systemd-boot*) return 0 ;;
 	esac
 	return 1
@@ -71,11 +97,10 @@ systemd_boot_fit() {
 		loader_why='boots with systemd-boot, and its EFI system partition is not mounted at /efi, /boot or /boot/efi'
 		return 1
 	fi
-	efi_get LoaderDevicePartUUID
-	if [ -z "$root" ] && [ -n "$got" ]; then
+	if [ -z "$root" ] && [ -n "$efi_part" ] && [ "$verb" != observe ]; then
 		mounted=$(findmnt -n -o PARTUUID --target "$sd_esp" 2>/dev/null)
-		if [ -n "$mounted" ] && [ "$(printf %s "$got" | tr A-F a-f)" != "$(printf %s "$mounted" | tr A-F a-f)" ]; then
-			loader_why="was booted from another EFI system partition ($got) than the one at $sd_esp"
+		if [ -n "$mounted" ] && [ "$(printf %s "$efi_part" | tr A-F a-f)" != "$(printf %s "$mounted" | tr A-F a-f)" ]; then
+			loader_why="was booted from another EFI system partition ($efi_part) than the one at $sd_esp"
 			return 1
 		fi
 	fi
@@ -86,6 +111,7 @@ systemd_boot_fit() {
 		loader_why='has no EFI variables (efivarfs is not mounted)'
 		return 1
 	}
+	efi_fresh=1
 }
 
 systemd_boot_writable() {
@@ -106,9 +132,8 @@ systemd_boot_writable() {
 
 systemd_boot_scan() {
 	local place file id
-	efi_get LoaderEntryOneShot && once=$got
-	efi_get LoaderEntryDefault && pinned=$got
-	efi_get LoaderEntrySelected && chosen=$got
+	[ -n "$efi_fresh" ] || efi_read
+	efi_fresh=''
 	set --
 	for place in "$boot_dir" "$sd_esp"; do
 		for file in "$place"/loader/entries/*.conf; do [ ! -s "$file" ] || set -- "$@" "$file"; done
@@ -136,9 +161,8 @@ systemd_boot_scan() {
 		for file in "$place"/EFI/Linux/*.efi; do [ ! -f "$file" ] || menu_line "${file##*/}" "${file##*/}" "$file" '' ''; done
 		[ "$sd_esp" != "$boot_dir" ] || break
 	done >>"$scratch/menu"
-	systemd_boot_name "$once" && armed_entry=$found
-	systemd_boot_name "$chosen" && selected_entry=$found
-	[ -n "$once" ] && [ -z "$armed_entry" ] && armed_entry=${once%.conf}
+	! systemd_boot_name "$efi_selected" || selected_entry=$found
+	if systemd_boot_name "$efi_once"; then armed_entry=$found; else armed_entry=${efi_once%.conf}; fi
 	systemd_boot_name_default
 }
 
@@ -158,7 +182,7 @@ systemd_boot_name() {  # systemd_boot_name VALUE: the entry that a variable's va
 systemd_boot_name_default() {  # the variable, else loader.conf's pattern, else (nobody says) what was booted
 	local pattern id rest key value
 	named_by=''
-	if systemd_boot_name "$pinned"; then
+	if systemd_boot_name "$efi_default"; then
 		default_entry=$found named_by=variable
 		return
 	fi
@@ -168,8 +192,8 @@ systemd_boot_name_default() {  # the variable, else loader.conf's pattern, else 
 			[ "$key" != default ] || value=$pattern
 		done <"$sd_esp/loader/loader.conf"
 	fi
-	for pattern in "$pinned" "$value"; do
-		if [ "$pattern" = @saved ]; then efi_get LoaderEntryLastBooted && pattern=$got; fi
+	for pattern in "$efi_default" "$value"; do
+		[ "$pattern" != @saved ] || pattern=$efi_booted
 		[ -n "$pattern" ] || continue
 		while IFS='	' read -r id rest; do
 			# shellcheck disable=SC2254 # a pattern is what it is

@@ -15,6 +15,9 @@ observe() {
 	machine=''
 	[ ! -f "$root/etc/machine-id" ] || read -r machine <"$root/etc/machine-id" || :
 	text machine_id "$machine"
+	{ read -r _ && read -r free_state && read -r free_modules && read -r free_boot; } <<-END || free_state=0 free_modules=0 free_boot=0
+	$(df -B1 --output=avail -- "$root/var/lib" "$root/usr/lib" "${boot_dir:-/}" 2>/dev/null)
+	END
 	loader_json
 	lock_state
 	truth test "$lock" = held
@@ -23,10 +26,8 @@ observe() {
 	ours_installed
 	raw pacman "{\"lock\": $held, \"stale\": $truth, \"broken\": $(broken_entries | array), \"installed\": {$members}}"
 	text initramfs "$(initramfs_tool)"
-	free_at "$root/var/lib"
-	raw disk_free "$free"
-	free_at "$root/usr/lib"
-	raw modules_free "$free"
+	raw disk_free "$free_state"
+	raw modules_free "$free_modules"
 	damaged_records
 	record_member known_good known-good
 	record_member previous previous

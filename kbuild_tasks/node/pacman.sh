@@ -21,13 +21,12 @@ install_build() {
 	mend_entries
 	if already_installed; then
 		said='already installed'
+		restore_old
 	else
 		rm -f -- "$state/current"
 		forget_entries
 		run_pacman
 	fi
-	# 3. whatever a hook or pacman took from the old kernels
-	restore_old
 	record_files
 	printf '%s\n' "$ask_build" | put_file "$state/current" || exit 3
 	raw pacman "$status"
@@ -71,7 +70,7 @@ run_pacman() {
 	under_pacman "$@" >"$state/pacman.out" 2>&1
 	status=$?
 	said=$(tail -n 20 -- "$state/pacman.out")
-	restore_old
+	restore_old  # 3. whatever a hook or pacman took from the old kernels
 	[ $status = 0 ] || die pacman "could not install: $(grep '^error' "$state/pacman.out" | head -n 1) (pacman ended with $status)" \
 		"$state/pacman.out there has the rest"
 	# Hooks and scriptlets that fail leave the status 0 (pacman 6 and 7).

@@ -115,7 +115,11 @@ initramfs_tool() {
 k3s_unit() {  # "k3s", "k3s-agent" or "", in $unit; its state, in $unit_state
 	local name key value
 	unit='' unit_state=''
-	[ -n "$root" ] || [ -d /run/systemd/system ] || return 0
+	for name in "$root/etc" "$root/usr/lib" "$root/lib" "$root/usr/local/lib" "$root/run"; do
+		[ ! -e "$name/systemd/system/k3s.service" ] && [ ! -e "$name/systemd/system/k3s-agent.service" ] || unit=there
+	done
+	[ -n "$unit" ] || return 0
+	unit=''
 	while IFS='=' read -r key value; do
 		case $key:$value in
 		Id:*) name=${value%.service} ;;
@@ -144,6 +148,8 @@ k3s() {
 synchronized() {
 	[ ! -e "$root/run/systemd/timesync/synchronized" ] || return 0
 	[ ! -d "$root/run/systemd/timesync" ] || return 1
+	# Asking timedatectl starts a service; where nobody sets the clock the answer is known.
+	[ -d "$root/run/chrony" ] || [ -d "$root/run/ntpsec" ] || [ -e "$root/run/ntpd.pid" ] || [ -d "$root/run/openntpd" ] || return 1
 	case $(timedatectl show -p NTPSynchronized --value 2>/dev/null) in
 	yes) return 0 ;;
 	esac
