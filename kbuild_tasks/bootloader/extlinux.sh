@@ -13,6 +13,7 @@ extlinux_here() {
 }
 
 extlinux_fit() {
+	boot_dir=${extlinux_dir%/*}
 	if [ ! -f "$extlinux_dir/ldlinux.sys" ]; then
 		loader_why="has an extlinux.conf and no ldlinux.sys: U-Boot cannot boot an entry once"
 	elif ! command -v extlinux >/dev/null; then
@@ -23,19 +24,54 @@ extlinux_fit() {
 	return 1
 }
 
-extlinux_boot() {
-	printf '%s\n' "${extlinux_dir%/*}"
-}
-
 extlinux_writable() {
 	[ -w "$extlinux_conf" ] || { loader_why="cannot write $extlinux_conf"; return 1; }
 }
 
-extlinux_menu() {  # label, title, kernel, arguments, initrds, "default" where the menu marks it
+extlinux_scan() {
+	local id title kernel initrds line mark path value image marked first named ontimeout ui
+	mount_of "$extlinux_dir"
+	image='' marked='' first='' named='' ontimeout='' ui=''
+	for path in $command_line; do
+		case $path in BOOT_IMAGE=*) image=${path#BOOT_IMAGE=} ;; esac
+	done
+	extlinux_menu >"$scratch/extlinux-menu"
+	: >"$scratch/menu"
+	while IFS='	' read -r id title kernel initrds line mark; do
+		case $id in
+		=default) case $title in *.c32*) ui=1 ;; *) named=${title%% *} ;; esac && continue ;;
+		=ontimeout) ontimeout=${title%% *} && continue ;;
+		=ui) ui=1 && continue ;;
+		esac
+		[ -n "$first" ] || first=$id
+		[ "$mark" != default ] || marked=$id
+		[ -z "$image" ] || [ "$kernel" != "$image" ] || [ -n "$selected_entry" ] || selected_entry=$id
+		if [ "$initrds" = - ]; then  # or as an argument
+			for path in $line; do
+				case $path in initrd=*) initrds=$(printf %s "${path#initrd=}" | tr , ' ') ;; esac
+			done
+		fi
+		value=''
+		for path in $line; do
+			case $path in initrd=*) ;; *) value="$value${value:+ }$path" ;; esac
+		done
+		extlinux_paths "$kernel" && kernel=$paths
+		extlinux_paths "$initrds"
+		menu_line "$id" "$title" "$kernel" "$paths" "$value" >>"$scratch/menu"
+	done <"$scratch/extlinux-menu"
+	# When the time is over ONTIMEOUT counts, in a menu the entry that is marked, then DEFAULT, then the first.
+	default_entry=${ontimeout:-${named:-$first}}
+	[ -z "$ui" ] || [ -z "$marked" ] || [ -n "$ontimeout" ] || default_entry=$marked
+	extlinux_armed
+}
+
+extlinux_menu() {  # a line a label, as in $scratch/menu but with the loader's paths, then "default" where the menu marks it
 	tr -d '\r' <"$extlinux_conf" | awk '
-		function flush() { if (label != "") print label "\t" title "\t" kernel "\t" arguments "\t" initrds "\t" mark }
+		function show(text) { gsub(/\t/, " ", text); return text == "" ? "-" : text }
+		function flush() { if (label != "") print label "\t" show(title) "\t" show(kernel) "\t" show(initrds) "\t" show(arguments) "\t" mark }
 		{ word = tolower($1); rest = $0; sub(/^[ \t]*[^ \t]+[ \t]*/, "", rest); sub(/[ \t]+$/, "", rest) }
-		word == "label" { flush(); label = rest; title = "-"; kernel = "-"; arguments = ""; initrds = ""; mark = "" }
+		word == "default" || word == "ontimeout" || word == "ui" { print "=" word "\t" show(rest) "\t-\t-\t-\t-" }
+		word == "label" { flush(); label = rest; title = kernel = arguments = initrds = mark = "" }
 		label == "" { next }
 		word == "menu" && tolower($2) == "label" { title = rest; sub(/^[^ \t]+[ \t]*/, "", title); gsub(/\^/, "", title) }
 		word == "menu" && tolower($2) == "default" { mark = "default" }
@@ -46,42 +82,17 @@ extlinux_menu() {  # label, title, kernel, arguments, initrds, "default" where t
 	'
 }
 
-extlinux_path() {  # extlinux_path PATH: on this node; relative ones begin at the directory of extlinux.conf
-	case $1 in
-	- | '') printf -- - ;;
-	/*)
-		mount_of "$extlinux_dir"
-		printf '%s%s' "$mount_top" "$1" ;;
-	*) readlink -m -- "$extlinux_dir/$1" | tr -d '\n' ;;
-	esac
-}
-
-extlinux_list() {
-	extlinux_menu | while IFS='	' read -r id title kernel _; do
-		entry_tsv "$id" "$title" "$(extlinux_path "$kernel")"
+extlinux_paths() {  # extlinux_paths "PATH PATH": on this node, in $paths; relative ones begin at the directory of extlinux.conf
+	local path
+	paths=''
+	for path in $1; do
+		case $path in
+		-) ;;
+		/*) paths="$paths${paths:+ }$mount_top$path" ;;
+		*) paths="$paths${paths:+ }$(readlink -m -- "$extlinux_dir/$path")" ;;
+		esac
 	done
-}
-
-extlinux_field() {
-	extlinux_menu | awk -F '\t' -v id="$1" -v n="$2" '$1 == id { print $n; exit }'
-}
-
-extlinux_files() {
-	local kernel images image word
-	kernel=$(extlinux_field "$1" 3)
-	[ -n "$kernel" ] && [ "$kernel" != - ] || return 0
-	printf '%s\n' "$(extlinux_path "$kernel")"
-	images=$(extlinux_field "$1" 5)
-	if [ -z "$images" ]; then  # or as an argument
-		for word in $(extlinux_field "$1" 4); do
-			case $word in initrd=*) images=$(printf %s "${word#initrd=}" | tr , ' ') ;; esac
-		done
-	fi
-	for image in $images; do printf '%s\n' "$(extlinux_path "$image")"; done
-}
-
-extlinux_command_line() {
-	extlinux_field "$1" 4 | sed 's/ *initrd=[^ ]*//'
+	[ -n "$paths" ] || paths=-
 }
 
 extlinux_without() {  # extlinux_without ID: the file less that block of ours
@@ -94,14 +105,18 @@ extlinux_without() {  # extlinux_without ID: the file less that block of ours
 
 extlinux_add() {
 	local images image
-	if [ -z "$(extlinux_menu_default)" ]; then die loader 'has an extlinux.conf without entries'; fi
+	[ -n "$default_entry" ] || die loader 'has an extlinux.conf without entries'
 	# The first label is the default where none is named: ours come last.
 	{
 		extlinux_without "kbuild-$1"
 		printf '# kbuild-tasks kbuild-%s begin\nLABEL kbuild-%s\n\tMENU LABEL %s\n' "$1" "$1" "$5"
-		printf '\tLINUX %s\n' "$(within_boot "$2")"
+		within_boot "$2"
+		printf '\tLINUX %s\n' "$within"
 		images=''
-		for image in $3; do images="$images${images:+,}$(within_boot "$image")"; done
+		for image in $3; do
+			within_boot "$image"
+			images="$images${images:+,}$within"
+		done
 		[ -z "$images" ] || printf '\tINITRD %s\n' "$images"
 		printf '\tAPPEND %s\n# kbuild-tasks kbuild-%s end\n' "$4" "$1"
 	} >"$scratch/extlinux"
@@ -109,12 +124,15 @@ extlinux_add() {
 }
 
 extlinux_arm() {
-	extlinux --once="$1" "$extlinux_dir" >"$scratch/said" 2>&1 || { loader_why="extlinux --once: $(tail -n 1 "$scratch/said")"; return 1; }
+	extlinux --once="$1" "$extlinux_dir" >"$scratch/said" 2>&1 || {
+		loader_why="extlinux --once: $(tail -n 1 "$scratch/said")"
+		return 1
+	}
 	sync -f -- "$extlinux_conf"
 }
 
-extlinux_armed() {  # the boot-once string in the ADV: magic 5a2d2fa5 (little endian), checksum, then tag, length, text
-	tail -c 1024 -- "$extlinux_dir/ldlinux.sys" | od -An -v -tu1 -w1 | awk '
+extlinux_armed() {  # $armed_entry: the boot-once string in the ADV: magic 5a2d2fa5 (little endian), checksum, then tag, length, text
+	armed_entry=$(tail -c 1024 -- "$extlinux_dir/ldlinux.sys" | od -An -v -tu1 -w1 | awk '
 		{ byte[NR - 1] = $1 + 0 }
 		END {
 			for (copy = 0; copy < 1024; copy += 512) {
@@ -128,36 +146,11 @@ extlinux_armed() {  # the boot-once string in the ADV: magic 5a2d2fa5 (little en
 				}
 			}
 		}
-	' | tr -cd '\040-\176'
+	' | tr -cd '\040-\176')
 }
 
 extlinux_disarm() {
-	[ -z "$(extlinux_armed)" ] || extlinux --clear-once "$extlinux_dir" || die loader 'could not clear what extlinux boots once'
-}
-
-extlinux_menu_default() {
-	local marked timeout named
-	marked=$(extlinux_menu | awk -F '\t' '$6 == "default" { print $1; exit }')
-	timeout=$(extlinux_global ontimeout)
-	if [ -n "$timeout" ]; then
-		printf '%s\n' "${timeout%% *}"
-	elif [ -n "$marked" ] && [ -n "$(extlinux_global ui)$(extlinux_global default | grep '\.c32')" ]; then
-		printf '%s\n' "$marked"
-	else
-		named=$(extlinux_global default)
-		case $named in
-		'' | *.c32*) extlinux_menu | head -n 1 | cut -f 1 ;;
-		*) printf '%s\n' "${named%% *}" ;;
-		esac
-	fi
-}
-
-extlinux_global() {  # extlinux_global WORD: its last value
-	tr -d '\r' <"$extlinux_conf" | awk -v word="$1" 'tolower($1) == word { $1 = ""; sub(/^ /, ""); value = $0 } END { if (value != "") print value }'
-}
-
-extlinux_default() {
-	extlinux_menu_default
+	[ -z "$armed_entry" ] || extlinux --clear-once "$extlinux_dir" || die loader 'could not clear what extlinux boots once'
 }
 
 extlinux_set_default() {  # one DEFAULT at the head, and nothing that is stronger
@@ -172,16 +165,6 @@ extlinux_set_default() {  # one DEFAULT at the head, and nothing that is stronge
 		' "$extlinux_conf"
 	} >"$scratch/extlinux"
 	put_boot_file "$extlinux_conf" <"$scratch/extlinux"
-}
-
-extlinux_selected() {
-	local image word
-	image=''
-	for word in $command_line; do
-		case $word in BOOT_IMAGE=*) image=${word#BOOT_IMAGE=} ;; esac
-	done
-	[ -n "$image" ] || return 0
-	extlinux_menu | awk -F '\t' -v image="$image" '$3 == image { print $1; exit }'
 }
 
 extlinux_drop() {

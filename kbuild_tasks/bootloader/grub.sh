@@ -3,7 +3,7 @@
 # else a variable of ours that kbuild.cfg heeds. GRUB itself must be able to clear next_entry, which it cannot on LVM,
 # RAID, btrfs and the like: there a trial would not be booted once but for ever, so such a node is refused.
 
-grub_places() {
+grub_here() {
 	local place
 	grub_dir=''
 	for place in /boot/grub /boot/grub2; do
@@ -12,11 +12,8 @@ grub_places() {
 	[ -n "$grub_dir" ]
 }
 
-grub_here() {
-	grub_places
-}
-
 grub_fit() {
+	boot_dir=${grub_dir%/*}
 	grub_environment=$(readlink -f -- "$grub_dir/grubenv" 2>/dev/null)
 	if ! command -v grub-editenv >/dev/null && ! command -v grub2-editenv >/dev/null; then
 		loader_why='boots with GRUB, and grub-editenv is not installed'
@@ -36,26 +33,75 @@ grub_fit() {
 	return 1
 }
 
-grub_boot() {
-	printf '%s\n' "${grub_dir%/*}"
-}
-
 grub_writable() {
 	[ -w "$grub_environment" ] || { loader_why="cannot write $grub_environment"; return 1; }
 }
 
-grub_env() {  # grub_env NAME: its value in grubenv
-	"$(command -v grub-editenv || command -v grub2-editenv)" "$grub_environment" list 2>/dev/null | sed -n "s/^$1=//p"
+grub_editenv() {
+	if command -v grub-editenv >/dev/null; then grub-editenv "$@"; else grub2-editenv "$@"; fi
 }
 
 grub_env_set() {  # grub_env_set set|unset WORD: on a copy that then takes the place of the file, whole
 	cp -p -- "$grub_environment" "$grub_environment.new" &&
-		"$(command -v grub-editenv || command -v grub2-editenv)" "$grub_environment.new" "$1" "$2" &&
+		grub_editenv "$grub_environment.new" "$1" "$2" &&
 		sync -- "$grub_environment.new" && mv -T -- "$grub_environment.new" "$grub_environment" &&
 		sync -- "${grub_environment%/*}" && sync -f -- "$grub_environment" || { loader_why='cannot write grubenv'; return 1; }
 }
 
-grub_menu() {  # every entry: id (submenu's first, with ">"), title, kernel, place in the menu ("1>2"), arguments, initrds
+grub_scan() {
+	local key value saved fixed image id title kernel initrds line place
+	saved='' fixed=''
+	while IFS='=' read -r key value; do
+		case $key in
+		next_entry) armed_entry=$value ;;
+		saved_entry) saved=$value ;;
+		kbuild_default) fixed=$value ;;
+		esac
+	done <<-END
+	$(grub_editenv "$grub_environment" list)
+	END
+	mount_of "$grub_dir"
+	grub_menu >"$scratch/grub"
+	if grub_by_saved; then
+		value=$saved
+	elif [ -n "$fixed" ] && [ -f "$grub_dir/kbuild.cfg" ]; then
+		value=$fixed
+	else
+		value=$(sed -n '/next_entry/d; s/^[ 	]*set default="\{0,1\}\([^"]*\)"\{0,1\}$/\1/p' "$grub_dir/grub.cfg" | head -n 1)
+	fi
+	image=''
+	case $command_line in
+	BOOT_IMAGE=*) image=${command_line#BOOT_IMAGE=} image=${image%% *} image=${image##*)} ;;
+	esac
+	: >"$scratch/menu"
+	while IFS='	' read -r id title kernel initrds line place; do
+		[ -z "$image" ] || [ -n "$selected_entry" ] || [ "$kernel" != "$image" ] || selected_entry=$id
+		# The default by id, by title, by place in the menu; a submenu stands for its first entry.
+		case ${value:-0} in
+		"$id" | "$title" | "$place") default_entry=$id ;;
+		"${place%>*}") [ -n "$default_entry" ] || default_entry=$id ;;
+		esac
+		grub_paths "$kernel" && kernel=$paths
+		grub_paths "$initrds" && initrds=$paths
+		case $line in
+		*'$'*) line=${command_line#BOOT_IMAGE=* } ;;  # made of variables: what was booted then
+		esac
+		menu_line "$id" "$title" "$kernel" "$initrds" "$line" >>"$scratch/menu"
+	done <"$scratch/grub"
+}
+
+grub_paths() {  # grub_paths "PATH PATH": GRUB's paths on this node, in $paths; the filesystem is the boot directory's
+	local path
+	paths=''
+	for path in $1; do
+		case $path in
+		/*) paths="$paths${paths:+ }$mount_top$path" ;;
+		esac
+	done
+	[ -n "$paths" ] || paths=-
+}
+
+grub_menu() {  # every entry: id (submenu's first, with ">"), title, kernel, initrds, arguments, place in the menu ("1>2")
 	cat -- "$grub_dir/grub.cfg" "$grub_dir/custom.cfg" "$grub_dir/kbuild.cfg" 2>/dev/null | awk '
 		function title_of(line,   quote, rest) {
 			quote = substr(line, match(line, /[\x27"]/), 1)
@@ -70,8 +116,9 @@ grub_menu() {  # every entry: id (submenu's first, with ">"), title, kernel, pla
 			}
 			return ""
 		}
+		function show(text) { gsub(/\t/, " ", text); return text == "" ? "-" : text }
 		function flush() {
-			if (inside) print prefix id "\t" title "\t" (kernel == "" ? "-" : kernel) "\t" place "\t" arguments "\t" initrds
+			if (inside) print prefix id "\t" title "\t" show(kernel) "\t" show(initrds) "\t" show(arguments) "\t" place
 			inside = 0
 		}
 		/^[ \t]*(menuentry|submenu)[ \t]/ {
@@ -82,11 +129,11 @@ grub_menu() {  # every entry: id (submenu's first, with ">"), title, kernel, pla
 			next
 		}
 		/^[ \t]*(linux|linux16|linuxefi)[ \t]/ && inside {
-			kernel = $2; arguments = $0
+			kernel = $2; gsub(/\x27/, "", kernel); arguments = $0
 			sub(/^[ \t]*[^ \t]+[ \t]+[^ \t]+[ \t]*/, "", arguments)
 			gsub(/\x27/, "", arguments)
 		}
-		/^[ \t]*(initrd|initrd16|initrdefi)[ \t]/ && inside { initrds = $0; sub(/^[ \t]*[^ \t]+[ \t]+/, "", initrds) }
+		/^[ \t]*(initrd|initrd16|initrdefi)[ \t]/ && inside { initrds = $0; sub(/^[ \t]*[^ \t]+[ \t]+/, "", initrds); gsub(/\x27/, "", initrds) }
 		/\{[ \t]*$/ { kind[++depth] = "block" }
 		/^[ \t]*\}/ && depth {
 			if (kind[depth] == "entry") flush()
@@ -96,63 +143,17 @@ grub_menu() {  # every entry: id (submenu's first, with ">"), title, kernel, pla
 	'
 }
 
-grub_path() {  # grub_path PATH: GRUB's path on this node; the filesystem is the one of the boot directory
-	case $1 in
-	- | '') printf -- - ;;
-	/*)
-		within_boot "$grub_dir/x" >/dev/null
-		mount_of "$grub_dir"
-		printf '%s%s' "$mount_top" "$1" ;;
-	*) printf -- - ;;
-	esac
-}
-
-mount_of() {  # mount_of DIRECTORY: where its filesystem begins, in $mount_top
-	local device
-	mount_top=$1
-	device=$(stat -c %d -- "$mount_top")
-	while [ "$mount_top" != "$root" ] && [ -n "$mount_top" ] && [ "$(stat -c %d -- "${mount_top%/*}/")" = "$device" ]; do
-		mount_top=${mount_top%/*}
-	done
-}
-
-grub_list() {
-	grub_menu | while IFS='	' read -r id title kernel _; do
-		entry_tsv "$id" "$title" "$(grub_path "$kernel")"
-	done
-}
-
-grub_field() {  # grub_field ID NUMBER
-	grub_menu | awk -F '\t' -v id="$1" -v n="$2" '$1 == id { print $n; exit }'
-}
-
-grub_files() {
-	local kernel image
-	kernel=$(grub_field "$1" 3)
-	[ -n "$kernel" ] && [ "$kernel" != - ] || return 0
-	printf '%s\n' "$(grub_path "$kernel")"
-	for image in $(grub_field "$1" 6); do printf '%s\n' "$(grub_path "$image")"; done
-}
-
-grub_command_line() {
-	local line
-	line=$(grub_field "$1" 5)
-	case $line in
-	*'$'*) printf '%s\n' "$command_line" | sed 's/^BOOT_IMAGE=[^ ]* *//' ;;  # made of variables: what was booted then
-	*) printf '%s\n' "$line" ;;
-	esac
-}
-
 grub_add() {
 	local fragment uuid path word image
 	case $2$3$4$5 in
 	*[\'\\]* | *'
 '*) die loader 'has a kernel command line with a quote or a backslash, which cannot go into grub.cfg' ;;
 	esac
-	fragment=${grub_dir%/*}/kbuild/$1/grub.cfg
+	fragment=$boot_dir/kbuild/$1/grub.cfg
 	uuid=$(findmnt -n -v -o UUID --target "$2" 2>/dev/null | grep -x '[0-9A-Fa-f-]*' | head -n 1)
 	[ -z "$root" ] || uuid=''
-	path=$(within_boot "$2")
+	within_boot "$2"
+	path=$within
 	{
 		printf "menuentry '%s' --id 'kbuild-%s' {\n" "$5" "$1"
 		if [ -n "$uuid" ]; then
@@ -165,7 +166,10 @@ grub_add() {
 		printf '\n'
 		if [ -n "$3" ]; then
 			printf '\tinitrd'
-			for image in $3; do printf " '%s'" "$(within_boot "$image")"; done
+			for image in $3; do
+				within_boot "$image"
+				printf " '%s'" "$within"
+			done
 			printf '\n'
 		fi
 		printf '}\n'
@@ -177,7 +181,7 @@ grub_collect() {  # kbuild.cfg anew, from the fragments; custom.cfg gets its lin
 	local line
 	{
 		printf '# Written by kbuild-tasks from ../kbuild/*/grub.cfg\n'
-		cat -- "${grub_dir%/*}"/kbuild/*/grub.cfg 2>/dev/null
+		cat -- "$boot_dir"/kbuild/*/grub.cfg 2>/dev/null
 		# Where grub.cfg names a fixed default: ours counts, unless an entry is to be booted once.
 		grub_by_saved || printf 'if [ -z "${boot_once}" -a -n "${kbuild_default}" ]; then\n\tset default="${kbuild_default}"\nfi\n'
 	} | put_boot_file "$grub_dir/kbuild.cfg" || exit 3
@@ -198,45 +202,15 @@ grub_arm() {
 	grub_env_set set "next_entry=$1"
 }
 
-grub_armed() {
-	grub_env next_entry
-}
-
 grub_disarm() {
-	[ -z "$(grub_env next_entry)" ] || grub_env_set unset next_entry || die loader "$loader_why"
-}
-
-grub_default() {
-	local value
-	if grub_by_saved; then
-		value=$(grub_env saved_entry)
-	else
-		value=$(grub_env kbuild_default)
-		[ -n "$value" ] && [ -f "$grub_dir/kbuild.cfg" ] ||
-			value=$(sed -n '/next_entry/d; s/^[ 	]*set default="\{0,1\}\([^"]*\)"\{0,1\}$/\1/p' "$grub_dir/grub.cfg" | head -n 1)
-	fi
-	# By id, by title, by place in the menu; a submenu stands for its first entry.
-	grub_menu | awk -F '\t' -v want="${value:-0}" '
-		$1 == want || $2 == want || $4 == want { print $1; found = 1; exit }
-		index($4, want ">") == 1 && first == "" { first = $1 }
-		END { if (!found && first != "") print first }
-	'
+	[ -z "$armed_entry" ] || grub_env_set unset next_entry || die loader "$loader_why"
 }
 
 grub_set_default() {
 	if grub_by_saved; then grub_env_set set "saved_entry=$1"; else grub_env_set set "kbuild_default=$1"; fi
 }
 
-grub_selected() {  # by the path that GRUB puts on the command line
-	local image
-	case $command_line in
-	BOOT_IMAGE=*) image=${command_line#BOOT_IMAGE=} image=${image%% *} image=${image##*)} ;;
-	*) return 0 ;;
-	esac
-	grub_menu | awk -F '\t' -v image="$image" '$3 == image || $3 == "\x27" image "\x27" { print $1; exit }'
-}
-
 grub_drop() {
-	rm -f -- "${grub_dir%/*}/kbuild/${1#kbuild-}/grub.cfg"
+	rm -f -- "$boot_dir/kbuild/${1#kbuild-}/grub.cfg"
 	grub_collect
 }

@@ -3,7 +3,7 @@
 # reads instead of config.txt after `reboot "0 tryboot"` and after nothing else. Entries: "config" is config.txt as it
 # was, kbuild-<name> the others. See docs/bootloaders.md for what was tested and on what.
 
-pi_here() {
+raspberrypi_here() {
 	local place
 	pi_boot=''
 	for place in /boot/firmware /boot; do
@@ -16,16 +16,9 @@ pi_here() {
 	return 1
 }
 
-raspberrypi_here() {
-	pi_here
-}
-
 raspberrypi_fit() {
+	boot_dir=$pi_boot
 	[ "$(wc -c <"$pi_boot/config.txt")" -lt 90000 ] || { loader_why='has a config.txt that is too long for the firmware'; return 1; }
-}
-
-raspberrypi_boot() {
-	printf '%s\n' "$pi_boot"
 }
 
 raspberrypi_writable() {
@@ -69,40 +62,28 @@ pi_kernel() {  # the file name of config.txt's kernel
 	esac
 }
 
-raspberrypi_list() {
-	local part folder
-	entry_tsv config 'config.txt' "$pi_boot/$(pi_setting os_prefix '')$(pi_kernel)"
+raspberrypi_scan() {
+	local part folder prefix image line id boot
+	prefix=$pi_boot/$(pi_setting os_prefix '') image=$(pi_setting initramfs '') line=''
+	[ ! -f "$prefix$(pi_setting cmdline cmdline.txt)" ] || read -r line <"$prefix$(pi_setting cmdline cmdline.txt)" || :
+	menu_line config config.txt "$prefix$(pi_kernel)" "${image:+$prefix${image%% *}}" "$line" >"$scratch/menu"
 	for part in "$pi_boot"/kbuild/*/config.part; do
 		[ -f "$part" ] || continue
-		folder=${part%/config.part}
-		entry_tsv "kbuild-${folder##*/}" "$(sed -n 's/^# //p' "$part" | head -n 1)" "$folder/$(sed -n 's/^kernel=//p' "$part")"
+		folder=${part%/config.part} line='' image=$(sed -n 's/^initramfs \([^ ]*\) .*/\1/p' "$part")
+		[ ! -f "$folder/cmdline.txt" ] || read -r line <"$folder/cmdline.txt" || :
+		menu_line "kbuild-${folder##*/}" "$(sed -n 's/^# //p' "$part" | head -n 1)" "$folder/$(sed -n 's/^kernel=//p' "$part")" \
+			"${image:+$folder/$image}" "$line" >>"$scratch/menu"
 	done
-}
-
-raspberrypi_files() {
-	local prefix image folder
-	case $1 in
-	config)
-		prefix=$pi_boot/$(pi_setting os_prefix '')
-		printf '%s\n' "$prefix$(pi_kernel)"
-		image=$(pi_setting initramfs '')
-		[ -z "$image" ] || printf '%s\n' "$prefix${image%% *}" ;;
-	*)
-		folder=$pi_boot/kbuild/${1#kbuild-}
-		[ -f "$folder/config.part" ] || return 0
-		printf '%s\n' "$folder/$(sed -n 's/^kernel=//p' "$folder/config.part")"
-		image=$(sed -n 's/^initramfs \([^ ]*\) .*/\1/p' "$folder/config.part")
-		[ -z "$image" ] || printf '%s\n' "$folder/$image" ;;
-	esac
-}
-
-raspberrypi_command_line() {
-	local file
-	case $1 in
-	config) file=$pi_boot/$(pi_setting os_prefix '')$(pi_setting cmdline cmdline.txt) ;;
-	*) file=$pi_boot/kbuild/${1#kbuild-}/cmdline.txt ;;
-	esac
-	[ ! -f "$file" ] || head -n 1 -- "$file" | tr -d '\r'
+	pi_id "$(sed -n '/^# kbuild-tasks begin$/,/^# kbuild-tasks end$/s/^os_prefix=//p' "$pi_boot/config.txt" | tr -d '\r' | head -n 1)"
+	default_entry=$id
+	if [ -f "$root/proc/device-tree/chosen/os_prefix" ]; then
+		pi_id "$(tr -d '\000' <"$root/proc/device-tree/chosen/os_prefix")"
+		selected_entry=$id
+	fi
+	if [ -f "$pi_boot/tryboot.txt" ]; then
+		read -r boot <"$root/proc/sys/kernel/random/boot_id"
+		armed_entry=$(sed -n "1s/^# kbuild-tasks armed \([^ ]*\) $boot\$/\1/p" "$pi_boot/tryboot.txt")
+	fi
 }
 
 raspberrypi_add() {
@@ -144,36 +125,20 @@ raspberrypi_arm() {  # good for this boot alone: the word "tryboot" is said by t
 	} | put_boot_file "$pi_boot/tryboot.txt" || exit 3
 }
 
-raspberrypi_armed() {
-	[ -f "$pi_boot/tryboot.txt" ] || return 0
-	read -r boot_now <"$root/proc/sys/kernel/random/boot_id"
-	sed -n "1s/^# kbuild-tasks armed \([^ ]*\) $boot_now\$/\1/p" "$pi_boot/tryboot.txt"
-}
-
 raspberrypi_disarm() {
 	[ ! -f "$pi_boot/tryboot.txt" ] || ! grep -q '^# kbuild-tasks armed ' "$pi_boot/tryboot.txt" || remove_durably "$pi_boot/tryboot.txt"
 }
 
-pi_id() {  # pi_id PREFIX: the entry that an os_prefix belongs to
-	local id
+pi_id() {  # pi_id PREFIX: the entry that an os_prefix belongs to, in $id
 	case $1 in
-	kbuild/*/) id=${1#kbuild/} && printf 'kbuild-%s' "${id%/}" ;;
-	*) printf config ;;
+	kbuild/*/) id=${1#kbuild/} id=kbuild-${id%/} ;;
+	*) id=config ;;
 	esac
-}
-
-raspberrypi_default() {
-	pi_id "$(sed -n '/^# kbuild-tasks begin$/,/^# kbuild-tasks end$/s/^os_prefix=//p' "$pi_boot/config.txt" | tr -d '\r' | head -n 1)"
 }
 
 raspberrypi_set_default() {
 	pi_config "$1" >"$scratch/config"
 	put_boot_file "$pi_boot/config.txt" <"$scratch/config"
-}
-
-raspberrypi_selected() {
-	[ -f "$root/proc/device-tree/chosen/os_prefix" ] || return 0
-	pi_id "$(tr -d '\000' <"$root/proc/device-tree/chosen/os_prefix")"
 }
 
 raspberrypi_drop() {

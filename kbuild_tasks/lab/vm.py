@@ -90,7 +90,8 @@ def qemu_argv(spec: VmSpec, place: str, log: str, port: str) -> list[str]:
     """
     accelerator, cpu = ACCELERATORS[spec.accelerator]
     argv = [PROGRAM, "-name", spec.name, "-nodefaults", "-no-user-config", "-display", "none"]
-    argv += ["-machine", "q35", "-accel", accelerator, "-cpu", cpu]
+    # Without a graphics card; a BIOS then has its text screen, on which the loaders wait, on the serial console.
+    argv += ["-machine", "q35" if spec.firmware else "q35,graphics=off", "-accel", accelerator, "-cpu", cpu]
     argv += ["-smp", str(spec.cpus), "-m", str(spec.memory)]
     if spec.firmware:
         argv += ["-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={spec.firmware}"]

@@ -51,8 +51,11 @@ if [ "$boot_sectors" -gt 0 ]; then
 	mkfs.vfat -F 32 -n BOOT -h "$boot_start" boot > /dev/null
 	(cd "$tree/boot" && mcopy -s -m -i "$OLDPWD/boot" -- * ::)
 	if [ "$kind" = extlinux ]; then
-		cp boot "$tree/var/tmp/boot" # its own syslinux, as its modules there must be of the same version
-		chroot "$tree" syslinux --install --directory extlinux /var/tmp/boot
+		cp boot "$tree/var/tmp/boot" # its own syslinux, as the modules there must be of the same version
+		# It calls mtools with a path in /proc.
+		# shellcheck disable=SC2016 # $1 is the inner shell's
+		unshare --mount -- sh -c 'mount -t proc proc "$1/proc" &&
+			chroot "$1" syslinux --install --directory extlinux /var/tmp/boot' sh "$tree"
 		mv "$tree/var/tmp/boot" boot
 	fi
 	find "$tree/boot" -mindepth 1 -delete

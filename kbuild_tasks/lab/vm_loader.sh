@@ -43,6 +43,7 @@ grub() {
 	cat > /etc/default/grub <<-EOF
 		GRUB_DEFAULT=saved
 		GRUB_TIMEOUT=0
+		GRUB_RECORDFAIL_TIMEOUT=0
 		GRUB_DISTRIBUTOR=$(sed -n 's/^ID=//p' /etc/os-release)
 		GRUB_CMDLINE_LINUX_DEFAULT=
 		GRUB_CMDLINE_LINUX="${options#* }"
@@ -54,8 +55,11 @@ grub() {
 		GRUB_DISABLE_OS_PROBER=true
 		GRUB_DISABLE_RECOVERY=true
 	EOF
-	probe=$(command -v grub-probe)
+	probe=$(command -v grub-probe) relative=$(command -v grub-mkrelpath)
 	cp -p "$probe" /var/tmp/loader/probe
+	cp -p "$relative" /var/tmp/loader/relative
+	# shellcheck disable=SC2016 # text of a script
+	printf '#!/bin/sh\nprintf "%%s\\n" "$1"\n' > "$relative"
 	cat > "$probe" <<-EOF
 		#!/bin/sh
 		for word in "\$@"; do
@@ -87,13 +91,15 @@ grub() {
 	cp /usr/lib/grub/i386-pc/boot.img /var/tmp/loader/
 	grub-mkconfig --output=/boot/grub/grub.cfg
 	cp -p /var/tmp/loader/probe "$probe"
-	grep -q "$kernel" /boot/grub/grub.cfg
+	cp -p /var/tmp/loader/relative "$relative"
+	grep -q "/boot/$kernel" /boot/grub/grub.cfg
 }
 
-# SYSLINUX on a FAT file system, as only that can be installed without mounting one; it lies where extlinux looks for
-# it, whose --once works on it.
+# SYSLINUX on a FAT file system, as only that can be installed without mounting one. It lies where extlinux expects
+# itself, so that `extlinux --once=LABEL /boot/extlinux` works; but on FAT it reads syslinux/syslinux.cfg alone.
 extlinux() {
-	mkdir -p /boot/extlinux
+	mkdir -p /boot/extlinux /boot/syslinux
+	printf 'include /extlinux/extlinux.conf\n' > /boot/syslinux/syslinux.cfg
 	cat > /boot/extlinux/extlinux.conf <<-EOF
 		default distribution
 		prompt 0

@@ -4,11 +4,9 @@ bootfiles() {
 	load_build "$ask_build"
 	running
 	! denied "$ask_build" || die denied "does not try the build $ask_build again: $denied_why"
-	loader_find
-	[ -n "$loader" ] || die loader "cannot boot a kernel on trial: $loader_why"
+	loader_needed
 	[ -s "$state/installed/$ask_build" ] || die missing "has not installed the build $ask_build" 'run doit deploy again'
 	recall known-good || die state 'has no record of its known-good kernel' 'run doit deploy again'
-	boot_dir=$(loader_call boot)
 	compare_files
 	entry='' initramfs='' wanting=''
 	if [ ! -s "$scratch/missing" ] && [ ! -s "$scratch/changed" ]; then
@@ -20,7 +18,7 @@ bootfiles() {
 	raw files "$count"
 	raw missing "$(head -n 50 "$scratch/missing" | array)"
 	raw changed "$(head -n 50 "$scratch/changed" | array)"
-	raw modules_missing "$(word_array "$wanting")"
+	words modules_missing "$wanting"
 	text initramfs "$initramfs"
 	raw boot "{$(boot_sums)}"
 	text entry "$entry"
@@ -62,9 +60,10 @@ place_files() {
 	keep_modules "$build_id" "$release" || die files "cannot keep the new modules aside"
 	initrd=''
 	[ ! -s "$target/initrd.img" ] || initrd=$target/initrd.img
-	loader_call add "$ask_build" "$target/vmlinuz" "$initrd" "$(trial_command_line "${ask_panic:-10}")" "$release (kbuild $ask_build)"
+	trial_command_line "${ask_panic:-10}"
+	loader_call add "$ask_build" "$target/vmlinuz" "$initrd" "$line" "$release (kbuild $ask_build)"
 	entry=kbuild-$ask_build
-	loader_has "$entry" || die loader "does not see the entry $entry after it was written" 'docs/bootloaders.md'
+	entry_known "$entry" || die loader "does not see the entry $entry after it was written" 'docs/bootloaders.md'
 }
 
 place() {  # place FILE NAME: onto the boot partition under a name of its own, read back from the disk; hash in $want
@@ -118,8 +117,8 @@ boot_sums() {  # members: "NAME": "sha256" of what lies on the boot partition fo
 	done
 }
 
-trial_command_line() {  # trial_command_line PANIC: the running kernel's, less what the loader added, with panic=PANIC
-	local line word
+trial_command_line() {  # trial_command_line PANIC: the running kernel's, less what the loader added, with panic=PANIC; in $line
+	local word
 	line=''
 	for word in $command_line; do
 		case $word in
@@ -130,5 +129,5 @@ trial_command_line() {  # trial_command_line PANIC: the running kernel's, less w
 		esac
 		line="$line$word "
 	done
-	printf '%spanic=%s' "$line" "$1"
+	line="${line}panic=$1"
 }

@@ -8,7 +8,7 @@ check() {
 	raw ok true
 	text release "$release"
 	text build_id "$build_id"
-	raw packages "$(word_array "$packages")"
+	words packages "$packages"
 	raw signed "$signed"
 }
 
@@ -23,9 +23,8 @@ fit_for() {  # is this node fit for the build that was loaded?
 		*) die arch "is $(kernel_arch), and $file is for $field" 'kernel.arch in cluster.yaml' ;;
 		esac
 	done
-	loader_find
-	[ -n "$loader" ] || die loader "cannot boot a kernel on trial: $loader_why" 'docs/bootloaders.md has what each loader needs'
-	[ -n "$(loader_default)" ] || die default 'has no boot entry that is the default' 'set one, then run doit deploy again'
+	loader_needed
+	[ -n "$default_entry" ] || die default 'has no boot entry that is the default' 'set one, then run doit deploy again'
 	release_free
 	pacman_fit
 	boot_fit
@@ -80,10 +79,9 @@ broken_is_ours() {  # broken_is_ours NAME-VERSION-REL: does it belong to one of 
 }
 
 boot_fit() {
-	boot_dir=$(loader_call boot)
 	[ -d "$boot_dir" ] || die boot-readonly "has no boot directory $boot_dir" 'is it mounted? findmnt there'
 	[ -w "$boot_dir" ] || die boot-readonly "cannot write to $boot_dir: it is mounted read-only" "mount -o remount,rw $boot_dir there; dmesg says why"
-	loader_call writable || die nvram "$loader_why" 'free EFI variables: rm /sys/fs/pstore/*, or a newer firmware'
+	"${loader}_writable" || die nvram "$loader_why" 'free EFI variables: rm /sys/fs/pstore/*, or a newer firmware'
 }
 
 room_for() {  # on the boot partition and for the modules
@@ -104,21 +102,23 @@ room_for() {  # on the boot partition and for the modules
 }
 
 boot_need() {  # bytes that the new boot files and, if one is made, the copy of the default's take, in $need
-	local initrd default file
+	local file most
 	need=2097152
 	if [ ! -s "$boot_dir/kbuild/$ask_build/vmlinuz" ]; then
 		kernel_bytes
 		need=$((need + bytes))
 	fi
 	if [ ! -s "$boot_dir/kbuild/$ask_build/initrd.img" ] && [ "$(initramfs_tool)" != none ]; then
-		initrd=$(loader_initrd "$(loader_default)")
-		bytes=0
-		[ -z "$initrd" ] || size_of "$initrd"
-		need=$((need + bytes + bytes / 4))
+		most=0
+		entry_known "$default_entry"
+		for file in $e_initrds; do
+			size_of "$file"
+			[ "$bytes" -le "$most" ] || most=$bytes
+		done
+		need=$((need + most + most / 4))
 	fi
-	default=$(loader_default)
-	if may_be_overwritten "$default"; then
-		for file in $(loader_files "$default"); do
+	if may_be_overwritten "$default_entry"; then
+		for file in $e_kernel $e_initrds; do
 			size_of "$file"
 			need=$((need + bytes))
 		done
@@ -132,7 +132,8 @@ kernel_bytes() {  # of the new kernel's image, in $bytes: from the package if it
 			sed -n '/\/vmlinuz /s/.* size=\([0-9]*\).*/\1/p' | head -n 1)
 	fi
 	[ -n "$bytes" ] && return
-	size_of "$(loader_kernel "$(loader_default)")"
+	entry_known "$default_entry"
+	size_of "$e_kernel"
 	[ "$bytes" -gt 0 ] || bytes=16777216
 	bytes=$((bytes + bytes / 4))
 }

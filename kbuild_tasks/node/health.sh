@@ -5,7 +5,9 @@ baseline() {
 	raw kernel_errors "$(kernel_errors 0 | array)"
 	raw failed_units "$(systemctl list-units --failed --plain --no-legend --full 2>/dev/null | awk '{print $1}' | sort | array)"
 	# Mounts of containers come and go: only what the machine itself mounts counts.
-	raw mounts "$(awk '$2 !~ "^(/run/|/var/lib/(kubelet|rancher|containerd|docker)/|/sys/|/proc/|/dev/)" {print $2 " " $3 " " $1}' \
+	# Without an initramfs the kernel calls the root's device /dev/root.
+	real=$(readlink -f -- "/sys/dev/block/$(mountpoint -d / 2>/dev/null)")
+	raw mounts "$(awk -v real="/dev/${real##*/}" '$1 == "/dev/root" { $1 = real } $2 !~ "^(/run/|/var/lib/(kubelet|rancher|containerd|docker)/|/sys/|/proc/|/dev/)" {print $2 " " $3 " " $1}' \
 		"$root/proc/self/mounts" | sort -u | array)"
 	taint=0
 	read -r taint <"$root/proc/sys/kernel/tainted" || taint=0

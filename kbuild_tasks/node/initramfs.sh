@@ -1,40 +1,57 @@
 # The initramfs of the new kernel: whether it needs one, and making it with the tool that the node has, beside its place.
 # A tool's exit status is not believed: what it made must be readable and hold the modules that the root disk needs.
 
-root_chain() {  # names of the modules and drivers between the CPU and the root filesystem, and the filesystem, one a line
-	local device
+root_chain() {  # what lies between the CPU and the root filesystem: lines of a module's or driver's name and a modalias
+	local device alias
 	findmnt -n -o FSTYPE --target "$root/" 2>/dev/null | head -n 1
 	device=$(findmnt -n -v -o SOURCE --target "$root/" 2>/dev/null | head -n 1)
+	[ "$device" != /dev/root ] || device=$(readlink -f -- "/sys/dev/block/$(mountpoint -d / 2>/dev/null)")
 	device=$(readlink -f -- "/sys/class/block/${device##*/}" 2>/dev/null) || return 0
 	while [ -n "$device" ] && [ "$device" != /sys ] && [ "$device" != / ]; do
+		alias=''
+		[ ! -r "$device/modalias" ] || read -r alias <"$device/modalias" || :
 		if [ -e "$device/driver/module" ]; then
-			basename -- "$(readlink -f -- "$device/driver/module")"
+			printf '%s\t%s\n' "$(basename -- "$(readlink -f -- "$device/driver/module")")" "$alias"
 		elif [ -e "$device/driver" ]; then
-			basename -- "$(readlink -f -- "$device/driver")"
+			printf '%s\t%s\n' "$(basename -- "$(readlink -f -- "$device/driver")")" "$alias"
 		fi
-		# What the new kernel calls the driver, if its alias says so.
-		[ ! -r "$device/modalias" ] || modprobe ${root:+-d "$root"} -S "$release" -R -- "$(cat "$device/modalias")" 2>/dev/null
 		device=${device%/*}
-	done | tr - _
+	done
 }
 
-in_builtin() {  # in_builtin NAME: is it built into the new kernel?
-	grep -q "/$(printf %s "$1" | sed 's/[_-]/[_-]/g')\.ko\$" "$scratch/builtin"
-}
-
-in_modules() {  # in_modules NAME: is it one of the new kernel's modules?
-	grep -q "/$(printf %s "$1" | sed 's/[_-]/[_-]/g')\.ko[.a-z0-9]*:" "$scratch/dep"
+among_modules() {  # names and modaliases on stdin: "need NAME" where it is a module of the new kernel, "ask MODALIAS" where it knows no such name
+	awk -F '\t' -v builtin="$scratch/builtin" -v dep="$scratch/dep" '
+		function plain(path) { sub(/:.*/, "", path); sub(/.*\//, "", path); sub(/\.ko.*/, "", path); gsub(/-/, "_", path); return path }
+		BEGIN {
+			while ((getline line <builtin) > 0) inside[plain(line)] = 1
+			while ((getline line <dep) > 0) module[plain(line)] = 1
+		}
+		{
+			name = $1; gsub(/-/, "_", name)
+			if (name in inside) next
+			if (name in module) print "need " name
+			else if ($2 != "") print "ask " $2
+		}
+	'
 }
 
 look_at_root() {  # $root_modules: modules that are needed before / can be mounted; $initrd_why: why one is needed, or ""
-	local module word
+	local word what name
 	under "$release" cat -- "$modules/$release/modules.builtin" >"$scratch/builtin" 2>/dev/null
 	under "$release" cat -- "$modules/$release/modules.dep" >"$scratch/dep" 2>/dev/null
 	root_modules='' initrd_why=''
-	for module in $(root_chain | sort -u); do
-		! in_builtin "$module" && in_modules "$module" && root_modules="$root_modules${root_modules:+ }$module"
-	done
-	[ -z "$root_modules" ] || initrd_why="$root_modules"
+	root_chain | among_modules | sort -u >"$scratch/root"
+	while read -r what name; do
+		case $what in
+		need) root_modules="$root_modules${root_modules:+ }$name" ;;
+		ask)
+			# The driver may have another name in the new kernel: its aliases tell.
+			for name in $(under "$release" modprobe ${root:+-d "$root"} -S "$release" -R -- "$name" 2>/dev/null | among_modules | sed -n 's/^need //p'); do
+				root_modules="$root_modules${root_modules:+ }$name"
+			done ;;
+		esac
+	done <"$scratch/root"
+	initrd_why=$root_modules
 	case $(findmnt -n -v -o SOURCE --target "$root/" 2>/dev/null | head -n 1) in
 	/dev/mapper/* | /dev/dm-* | /dev/md*) initrd_why="${initrd_why:+$initrd_why, }root on a mapped device" ;;
 	esac

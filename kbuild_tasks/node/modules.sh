@@ -26,9 +26,19 @@ tree_of() {  # tree_of DIRECTORY: inode and path of each file; what depmod makes
 }
 
 same_tree() {  # same_tree BUILD_ID RELEASE: is every kept file at its place?
+	same_at_a_glance "$1" "$2" && return
 	tree_of "$kept/$1" >"$scratch/kept"
 	under "$2" find "$modules/$2" -xdev -type f ! -name 'modules.*' ! -name release -printf '%i %P\n' | sort >"$scratch/there"
 	[ -z "$(comm -23 "$scratch/kept" "$scratch/there" | head -n 1)" ]
+}
+
+same_at_a_glance() {  # one file tells, unless an installation was cut short: at boot this has to be quick
+	local name
+	[ ! -e "$state/installing" ] && [ -d "$modules/$2/kernel" ] && [ -s "$modules/$2/modules.dep" ] && ! mounted_over "$2" || return 1
+	for name in vmlinuz modules.builtin; do
+		[ ! -e "$kept/$1/$name" ] || [ "$kept/$1/$name" -ef "$modules/$2/$name" ] || return 1
+	done
+	[ "$verb" = boot-modules ]
 }
 
 mounted_over() {  # mounted_over RELEASE: is a kept copy mounted over its directory?

@@ -5,7 +5,7 @@ reboot_node() {
 	[ -z "$ask_boot_id" ] || [ "$ask_boot_id" = "$boot_now" ] || die boot 'has been rebooted meanwhile' 'doit status'
 	loader_find
 	argument=''
-	[ "$loader" != raspberrypi ] || [ -z "$(loader_call armed)" ] || argument='0 tryboot'
+	[ "$loader" != raspberrypi ] || [ -z "$armed_entry" ] || argument='0 tryboot'
 	sync
 	delay=${ask_delay:-1} grace=${ask_grace:-120}
 	if [ "$ask_force" = 1 ]; then

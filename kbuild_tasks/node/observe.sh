@@ -15,20 +15,24 @@ observe() {
 	machine=''
 	[ ! -f "$root/etc/machine-id" ] || read -r machine <"$root/etc/machine-id" || :
 	text machine_id "$machine"
-	raw loader "$(loader_json)"
+	{ read -r _ && read -r free_state && read -r free_modules && read -r free_boot; } <<-END || free_state=0 free_modules=0 free_boot=0
+	$(df -B1 --output=avail -- "$root/var/lib" "$root/usr/lib" "${boot_dir:-/}" 2>/dev/null)
+	END
+	loader_json
 	lock_state
 	truth test "$lock" = held
-	raw pacman "{\"lock\": $truth, \"stale\": $(lock_stale), \"broken\": $(broken_entries | array), \"installed\": $(ours_installed)}"
+	held=$truth
+	truth test "$lock" = stale
+	ours_installed
+	raw pacman "{\"lock\": $held, \"stale\": $truth, \"broken\": $(broken_entries | array), \"installed\": {$members}}"
 	text initramfs "$(initramfs_tool)"
-	free_at "$root/var/lib"
-	raw disk_free "$free"
-	free_at "$root/usr/lib"
-	raw modules_free "$free"
-	damaged=$(damaged_records)
-	raw known_good "$(record_json known-good)"
-	raw previous "$(record_json previous)"
-	raw trial "$(record_json trial)"
-	raw damaged "$(word_array "$damaged")"
+	raw disk_free "$free_state"
+	raw modules_free "$free_modules"
+	damaged_records
+	record_member known_good known-good
+	record_member previous previous
+	record_member trial trial
+	words damaged "$damaged"
 	raw deny "$(deny_json)"
 	raw staged "{$(staged_json)}"
 	stored_fence
@@ -50,14 +54,10 @@ observe() {
 	raw deadman "$truth"
 }
 
-lock_stale() {
-	truth test "$lock" = stale
-	printf %s "$truth"
-}
-
-damaged_records() {  # records that are there and cannot be read
+damaged_records() {  # records that are there and cannot be read, in $damaged
+	damaged=''
 	for name in known-good previous trial; do
-		[ ! -f "$state/$name" ] || recall "$name" || printf '%s ' "$name"
+		[ ! -f "$state/$name" ] || recall "$name" || damaged="$damaged $name"
 	done
 }
 

@@ -1,21 +1,19 @@
 # install: pacman writes the files, and its word is not taken for anything. See docs/helper.md, "pacman".
 
 install_build() {
-	local default
 	load_build "$ask_build"
 	load_packages
 	check_signatures
 	fit_for
 	repaired='' said='' status=0
-	default=$(loader_default)
 	# 1. what runs, and what is known to be good, stays: as a record, as modules, as boot files
 	if [ ! -f "$state/known-good" ]; then
-		remember known-good "$release_now" "${build_id_now:--}" '' "$default"
+		remember known-good "$release_now" "${build_id_now:--}" '' "$default_entry"
 	elif ! recall known-good; then
 		die state 'has a damaged record of its known-good kernel' "look at $state/known-good there"
 	fi
 	keep_running
-	keep_default "$default"
+	keep_default
 	[ "$release" != "$release_now" ] || [ ! -f "$kept/$build_id_now/release" ] || cover "$build_id_now" "$release_now"
 	# 2. pacman; a node of another distribution has no database until its first use
 	mkdir -p -- "$database/local" "$database/sync" || die pacman-broken "cannot write to pacman's database"
@@ -23,18 +21,17 @@ install_build() {
 	mend_entries
 	if already_installed; then
 		said='already installed'
+		restore_old
 	else
 		rm -f -- "$state/current"
 		forget_entries
 		run_pacman
 	fi
-	# 3. whatever a hook or pacman took from the old kernels
-	restore_old
 	record_files
 	printf '%s\n' "$ask_build" | put_file "$state/current" || exit 3
 	raw pacman "$status"
 	raw said "$(printf '%s\n' "$said" | array)"
-	raw repaired "$(word_array "$repaired")"
+	words repaired "$repaired"
 	text release "$release"
 }
 
@@ -59,11 +56,11 @@ run_pacman() {
 		grep -v "^usr/lib/modules/$release/" "$scratch/overwrite" >"$scratch/rest" || :
 		mv -- "$scratch/rest" "$scratch/overwrite"
 	fi
+	# Globs, separated by commas: what means something to either stands for any one character.
+	tr ',[]*\\!' '??????' <"$scratch/overwrite" >"$scratch/globs"
 	while IFS= read -r path; do
-		# Globs, separated by commas: what means something to either stands for any one character.
-		path=$(printf %s "$path" | tr ',[]*\\!' '?')
 		set -- "$@" --overwrite "$path"
-	done <"$scratch/overwrite"
+	done <"$scratch/globs"
 	# Without repositories pacman cannot know whether kmod is there.
 	[ -n "$(pacman-conf ${root:+--config "$root/etc/pacman.conf"} --repo-list 2>/dev/null)" ] || set -- -dd "$@"
 	set -- -U --noconfirm --noprogressbar "$@" --
@@ -73,7 +70,7 @@ run_pacman() {
 	under_pacman "$@" >"$state/pacman.out" 2>&1
 	status=$?
 	said=$(tail -n 20 -- "$state/pacman.out")
-	restore_old
+	restore_old  # 3. whatever a hook or pacman took from the old kernels
 	[ $status = 0 ] || die pacman "could not install: $(grep '^error' "$state/pacman.out" | head -n 1) (pacman ended with $status)" \
 		"$state/pacman.out there has the rest"
 	# Hooks and scriptlets that fail leave the status 0 (pacman 6 and 7).
@@ -103,7 +100,7 @@ restore_old() {
 
 record_files() {  # what the packages brought: installed/<build>, links/<build>, packages/<build>
 	local file
-	mkdir -p -- "$state/installed" "$state/links" "$state/packages"
+	mkdir -p -- "$state/installed" "$state/links" "$state/packages" "$state/releases"
 	: >"$scratch/mtree"
 	: >"$scratch/names"
 	for file in $packages; do
@@ -114,6 +111,7 @@ record_files() {  # what the packages brought: installed/<build>, links/<build>,
 	grep -v '^link:' "$scratch/mtree" | put_file "$state/installed/$ask_build" || exit 3
 	{ grep '^link:' "$scratch/mtree" || :; } | put_file "$state/links/$ask_build" || exit 3
 	put_file "$state/packages/$ask_build" <"$scratch/names"
+	printf '%s\n' "$release" >"$state/releases/$ask_build"
 	grep -q "^[0-9a-f]\{64\}  usr/lib/modules/$release/vmlinuz\$" "$state/installed/$ask_build" ||
 		die pacman "has no list of files of $kernel_package in pacman's database" 'run doit deploy again'
 }

@@ -109,7 +109,7 @@ make_scratch() {  # a directory of this call's own, in $scratch
 
 quote() {  # quote VALUE: as a JSON text, in $quoted. No process where it is plain.
 	case $1 in
-	*[!A-Za-z0-9\ ._:/+~@=,\;\(\)-]*)
+	*[!\ -~]* | *[\"\\]*)
 		quoted=$(printf %s "$1" | tr -c '\040-\176' '?' | sed 's/[\\"]/\\&/g; s/.*/"&"/') ;;
 	*) quoted="\"$1\"" ;;
 	esac
@@ -128,14 +128,14 @@ array() {  # lines of stdin as a JSON list
 	printf '[%s]' "$(tr -c '\012\040-\176' '?' | sed 's/[\\"]/\\&/g; s/.*/"&"/' | paste -sd, -)"
 }
 
-word_array() {  # word_array "WORD WORD": as a JSON list
-	# shellcheck disable=SC2086 # a list of words
-	set -- $1
-	[ $# -gt 0 ] || {
-		printf '[]'
-		return
-	}
-	printf '%s\n' "$@" | array
+words() {  # words KEY "WORD WORD": a member that is a list of words
+	local list word
+	list=''
+	for word in $2; do
+		quote "$word"
+		list="$list${list:+, }$quoted"
+	done
+	raw "$1" "[$list]"
 }
 
 truth() {  # truth COMMAND...: "true" or "false", in $truth

@@ -1,17 +1,31 @@
 # Facts that the verbs decide with: the running kernel, the node's pacman, its initramfs tool.
 
+boot_now=''
+
 running() {  # $release_now, $build_id_now, $boot_now, $command_line
-	local length
+	local length name_size type
+	[ -z "$boot_now" ] || return 0
 	read -r release_now <"$root/proc/sys/kernel/osrelease" || die state 'cannot tell which kernel it runs'
 	read -r boot_now <"$root/proc/sys/kernel/random/boot_id" || die state 'cannot tell its boot id'
 	read -r command_line <"$root/proc/cmdline" || command_line=''
-	# ELF notes, one after the other: sizes, type 3, the name "GNU", and the build id (16 or 20 bytes as a rule).
-	build_id_now=$(od -An -v -tx1 -- "$root/sys/kernel/notes" 2>/dev/null | tr -d ' \n' |
-		sed -n 's/.*04000000\(..\)00000003000000474e5500\([0-9a-f]*\)$/\1 \2/p')
-	if [ -n "$build_id_now" ]; then
-		length=$((0x${build_id_now%% *} * 2))
-		build_id_now=$(printf %s "${build_id_now#* }" | cut -c "1-$length")
-	fi
+	# ELF notes, one after the other, as 32-bit words: two sizes, the type 3, the name "GNU", the build id.
+	build_id_now=''
+	# shellcheck disable=SC2046 # words
+	set -- $(od -An -v -tx1 -- "$root/sys/kernel/notes" 2>/dev/null)
+	while [ $# -gt 16 ]; do
+		name_size=$(((0x$1 + 0x$2 * 256 + 3) / 4 * 4)) length=$((0x$5 + 0x$6 * 256)) type=$((0x$9))
+		if [ "$type$1${13}${14}${15}${16}" = 304474e5500 ]; then
+			shift 16
+			while [ "$length" -gt 0 ] && [ $# -gt 0 ]; do
+				build_id_now=$build_id_now$1 length=$((length - 1))
+				shift
+			done
+			return
+		fi
+		length=$((12 + name_size + (length + 3) / 4 * 4))
+		[ "$length" -le $# ] || return 0
+		shift "$length"
+	done
 }
 
 kernel_arch() {
@@ -72,23 +86,22 @@ installed_version() {  # installed_version PACKAGE: what the database says, in $
 	done
 }
 
-ours_installed() {  # packages that a build of ours brought: members of a JSON object
-	local list package separator
-	separator=''
+ours_installed() {  # packages that a build of ours brought: members of a JSON object, in $members
+	local list package
+	members=''
 	for list in "$state"/packages/*; do
 		[ -f "$list" ] || continue
 		while read -r package; do
 			fits name "$package" || continue
-			case $separator in
+			case $members in
 			*"\"$package\""*) continue ;;
 			esac
 			installed_version "$package"
 			[ -n "$installed" ] || continue
 			quote "$installed"
-			separator="$separator${separator:+, }\"$package\": $quoted"
+			members="$members${members:+, }\"$package\": $quoted"
 		done <"$list"
 	done
-	printf '{%s}' "$separator"
 }
 
 initramfs_tool() {
@@ -100,14 +113,22 @@ initramfs_tool() {
 }
 
 k3s_unit() {  # "k3s", "k3s-agent" or "", in $unit; its state, in $unit_state
-	local name
+	local name key value
 	unit='' unit_state=''
-	for name in k3s k3s-agent; do
-		case $(systemctl show -p LoadState --value -- "$name.service" 2>/dev/null) in
-		loaded) unit=$name ;;
-		esac
+	for name in "$root/etc" "$root/usr/lib" "$root/lib" "$root/usr/local/lib" "$root/run"; do
+		[ ! -e "$name/systemd/system/k3s.service" ] && [ ! -e "$name/systemd/system/k3s-agent.service" ] || unit=there
 	done
-	[ -z "$unit" ] || unit_state=$(systemctl show -p ActiveState --value -- "$unit.service" 2>/dev/null)
+	[ -n "$unit" ] || return 0
+	unit=''
+	while IFS='=' read -r key value; do
+		case $key:$value in
+		Id:*) name=${value%.service} ;;
+		LoadState:loaded) unit=$name ;;
+		ActiveState:*) [ "$unit" != "$name" ] || unit_state=$value ;;
+		esac
+	done <<-END
+	$(systemctl show -p Id -p LoadState -p ActiveState -- k3s.service k3s-agent.service 2>/dev/null)
+	END
 }
 
 k3s() {
@@ -125,6 +146,10 @@ k3s() {
 }
 
 synchronized() {
+	[ ! -e "$root/run/systemd/timesync/synchronized" ] || return 0
+	[ ! -d "$root/run/systemd/timesync" ] || return 1
+	# Asking timedatectl starts a service; where nobody sets the clock the answer is known.
+	[ -d "$root/run/chrony" ] || [ -d "$root/run/ntpsec" ] || [ -e "$root/run/ntpd.pid" ] || [ -d "$root/run/openntpd" ] || return 1
 	case $(timedatectl show -p NTPSynchronized --value 2>/dev/null) in
 	yes) return 0 ;;
 	esac

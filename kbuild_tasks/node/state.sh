@@ -4,8 +4,8 @@ state=$root/var/lib/kbuild-tasks/rollout
 settings=$root/etc/kbuild-tasks
 
 take_turn() {  # one helper changes things at a time
-	mkdir -p -- "$state" && chmod 0700 -- "$state" || die state 'cannot make /var/lib/kbuild-tasks/rollout' 'is / writable?'
-	[ ! -L "$state" ] && [ "$(stat -c %u -- "$state")" = 0 ] || die state 'has a state directory that is not root'"'"'s'
+	[ -d "$state" ] || { (umask 022 && mkdir -p -- "${state%/*}") && mkdir -m 0700 -- "$state"; } || die state 'cannot make /var/lib/kbuild-tasks/rollout' 'is / writable?'
+	[ ! -L "$state" ] && [ "$(stat -c '%u %a' -- "$state")" = '0 700' ] || die state 'has a state directory that is not root'"'"'s'
 	exec 9>"$state/lock" || die state 'cannot write to /var/lib/kbuild-tasks/rollout' 'is / writable? df -h /var/lib'
 	flock -w 30 9 || die busy 'is at work for another call of the helper' 'wait for it, then run doit again'
 }
@@ -23,8 +23,8 @@ remove_durably() {  # remove_durably FILE...
 log_event() {  # log_event OUTCOME: a line in events.log; the log is never a reason to fail
 	[ -d "$state" ] || return 0
 	printf '%s\t%s\t%s\t%s\n' "$(date +%Y-%m-%dT%H:%M:%SZ)" "$verb" "${ask_fence:--}" "$1" >>"$state/events.log" || return 0
-	size_of "$state/events.log"
-	[ "$bytes" -lt 1000000 ] || mv -- "$state/events.log" "$state/events.log.1"
+	[ "$verb" != lease ] || size_of "$state/events.log"
+	[ "$verb" != lease ] || [ "$bytes" -lt 1000000 ] || mv -- "$state/events.log" "$state/events.log.1"
 }
 
 size_of() {  # size_of FILE: in $bytes; 0 where there is none
@@ -32,8 +32,9 @@ size_of() {  # size_of FILE: in $bytes; 0 where there is none
 }
 
 free_at() {  # free_at DIRECTORY: bytes that are free on its filesystem, in $free
-	free=$(df -B1 --output=avail -- "$1" 2>/dev/null | tail -n 1 | tr -dc 0-9)
-	[ -n "$free" ] || free=0
+	{ read -r free && read -r free; } <<-END || free=0
+	$(df -B1 --output=avail -- "$1" 2>/dev/null)
+	END
 }
 
 stored_fence() {  # the highest number seen, in $stored; whose it is, since when, in $holder (base64), $since
@@ -96,15 +97,16 @@ remember() {  # remember NAME RELEASE BUILD_ID BUILD ENTRY [SINCE TIMEOUT]
 		"$2" "$3" "$4" "$5" "${6:-0}" "${7:-0}" | put_file "$state/$1" || exit 3
 }
 
-record_json() {  # record_json NAME: as a JSON object, or null
-	recall "$1" || {
-		printf null
+record_member() {  # record_member KEY NAME: the record as a JSON object, or null
+	local record
+	recall "$2" || {
+		raw "$1" null
 		return
 	}
-	quote "$r_release" && printf '{"release": %s' "$quoted"
-	quote "$r_build_id" && printf ', "build_id": %s' "$quoted"
-	quote "$r_build" && printf ', "build": %s' "$quoted"
-	quote "$r_entry" && printf ', "entry": %s, "since": %s}' "$quoted" "$r_since"
+	quote "$r_release" && record="{\"release\": $quoted"
+	quote "$r_build_id" && record="$record, \"build_id\": $quoted"
+	quote "$r_build" && record="$record, \"build\": $quoted"
+	quote "$r_entry" && raw "$1" "$record, \"entry\": $quoted, \"since\": $r_since}"
 }
 
 denied() {  # denied BUILD: why it is not tried here, in $denied_why; false: it may be

@@ -4,23 +4,20 @@ arm() {
 	recall known-good || die state 'has no record of its known-good kernel' 'run doit deploy again'
 	running
 	! denied "$ask_build" || die denied "does not try the build $ask_build again: $denied_why"
-	loader_find
-	[ -n "$loader" ] || die loader "cannot boot a kernel on trial: $loader_why"
+	loader_needed
 	load_build "$ask_build"
 	entry=kbuild-$ask_build
-	boot_dir=$(loader_call boot)
 	boot_files_whole
 	entry_panics
-	default=$(loader_default)
-	[ -n "$default" ] && loader_has "$default" || die default "has a default boot entry that does not exist: ${default:-none}" 'set one, then run doit deploy again'
+	default=$default_entry
+	[ -n "$default" ] && entry_known "$default" || die default "has a default boot entry that does not exist: ${default:-none}" 'set one, then run doit deploy again'
 	[ "$default" != "$entry" ] || [ "$build_id" = "$build_id_now" ] || die default "has $entry as its default though it was never verified" 'doit rollback'
 	remember trial "$release" "$build_id" "$ask_build" "$entry" "$(date +%s)" "${ask_timeout:-900}"
 	rm -f -- "$state/deadman"
 	loader_call arm "$entry" || die loader "could not arm $entry: $loader_why"
-	armed=$(loader_call armed)
-	[ "$armed" = "$entry" ] || die loader "was told to boot $entry once, and its loader says ${armed:-nothing}" 'docs/bootloaders.md'
-	[ "$(loader_default)" = "$default" ] || die default "has another default after arming: $(loader_default)" 'doit rollback'
-	text armed "$armed"
+	[ "$armed_entry" = "$entry" ] || die loader "was told to boot $entry once, and its loader says ${armed_entry:-nothing}" 'docs/bootloaders.md'
+	[ "$default_entry" = "$default" ] || die default "has another default after arming: $default_entry" 'doit rollback'
+	text armed "$armed_entry"
 	text default "$default"
 }
 
@@ -37,44 +34,44 @@ boot_files_whole() {  # what the loader will read is still what was installed
 				die files "has other bytes in $target/initrd.img than were made" 'run doit deploy again'
 		fi
 	fi
-	loader_has "$entry" || die loader "has no boot entry $entry" 'run doit deploy again'
+	entry_known "$entry" || die loader "has no boot entry $entry" 'run doit deploy again'
 }
 
 entry_panics() {  # the entry reboots after a panic, after so many seconds
 	local initrd
-	case " $(loader_call command_line "$entry") " in
+	case " $e_line " in
 	*" panic=$ask_panic "*) ;;
 	*)
 		initrd=''
 		[ ! -s "$target/initrd.img" ] || initrd=$target/initrd.img
-		loader_call add "$ask_build" "$target/vmlinuz" "$initrd" "$(trial_command_line "$ask_panic")" "$release (kbuild $ask_build)" ;;
+		trial_command_line "$ask_panic"
+		loader_call add "$ask_build" "$target/vmlinuz" "$initrd" "$line" "$release (kbuild $ask_build)"
+		entry_known "$entry" ;;
 	esac
-	case " $(loader_call command_line "$entry") " in
+	case " $e_line " in
 	*" panic=$ask_panic "*) ;;
 	*) die loader "has an entry $entry without panic=$ask_panic" ;;
 	esac
 }
 
 disarm() {
-	loader_find
-	[ -n "$loader" ] || die loader "cannot be disarmed: $loader_why"
+	loader_needed
 	loader_call disarm
-	armed=$(loader_call armed)
-	[ -z "$armed" ] || die loader "still boots $armed once, though it was disarmed"
+	[ -z "$armed_entry" ] || die loader "still boots $armed_entry once, though it was disarmed"
 	[ ! -f "$state/trial" ] || remove_durably "$state/trial"  # the trial is over
 	text armed ''
-	text default "$(loader_default)"
+	text default "$default_entry"
 }
 
 settle() {  # verified: the dead man is not needed any more
-	[ -n "$root" ] || ! systemctl --quiet is-active kbuild-deadman.service || systemctl stop kbuild-deadman.service
-	text default "$(loader_find && loader_default)"
+	dead_man_off
+	loader_find
+	text default "$default_entry"
 }
 
 commit() {
 	running
-	loader_find
-	[ -n "$loader" ] || die loader "cannot change its default: $loader_why"
+	loader_needed
 	if recall trial; then
 		[ "$r_build" = "$ask_build" ] || die trial "tries another build: $r_build" 'doit status'
 	elif ! { recall known-good && [ "$r_build" = "$ask_build" ]; }; then
@@ -82,17 +79,20 @@ commit() {
 	fi
 	[ "$r_build_id" = "$build_id_now" ] || die trial "does not run the build $ask_build but $release_now (build id $build_id_now)" 'run doit rollout'
 	c_release=$r_release c_build_id=$r_build_id c_entry=$r_entry
-	loader_has "$c_entry" || die loader "has no boot entry $c_entry any more" 'run doit deploy again'
+	entry_known "$c_entry" || die loader "has no boot entry $c_entry any more" 'run doit deploy again'
 	loader_call set_default "$c_entry" || die loader "could not make $c_entry the default: $loader_why"
-	default=$(loader_default)
-	[ "$default" = "$c_entry" ] || die default "was told to boot $c_entry by default, and its loader says ${default:-nothing}"
+	[ "$default_entry" = "$c_entry" ] || die default "was told to boot $c_entry by default, and its loader says ${default_entry:-nothing}"
 	if recall known-good && [ "$r_build_id" != "$c_build_id" ]; then
 		remember previous "$r_release" "$r_build_id" "$r_build" "$r_entry"
 	fi
 	remember known-good "$c_release" "$c_build_id" "$ask_build" "$c_entry" "$(date +%s)"
 	remove_durably "$state/trial"
-	[ -n "$root" ] || ! systemctl --quiet is-active kbuild-deadman.service || systemctl stop kbuild-deadman.service
-	text default "$default"
+	dead_man_off
+	text default "$default_entry"
+}
+
+dead_man_off() {
+	[ -n "$root" ] || systemctl stop kbuild-deadman.service || die state 'cannot stop kbuild-deadman.service' 'systemctl status there'
 }
 
 rollback() {  # the default is the known-good kernel's again (to=previous: the one before it); does not reboot
@@ -100,14 +100,12 @@ rollback() {  # the default is the known-good kernel's again (to=previous: the o
 	known-good | previous) ;;
 	*) die protocol 'was asked to roll back to neither known-good nor previous' ;;
 	esac
-	loader_find
-	[ -n "$loader" ] || die loader "cannot change its default: $loader_why"
+	loader_needed
 	loader_call disarm
 	recall "${ask_to:-known-good}" || die state "has no record of a ${ask_to:-known-good} kernel" 'nothing was rolled out here'
-	loader_has "$r_entry" || die loader "has no boot entry $r_entry any more" 'ls the boot directory there'
-	[ "$(loader_default)" = "$r_entry" ] || loader_call set_default "$r_entry" || die loader "could not make $r_entry the default: $loader_why"
-	default=$(loader_default)
-	[ "$default" = "$r_entry" ] || die default "was told to boot $r_entry by default, and its loader says ${default:-nothing}"
+	entry_known "$r_entry" || die loader "has no boot entry $r_entry any more" 'ls the boot directory there'
+	[ "$default_entry" = "$r_entry" ] || loader_call set_default "$r_entry" || die loader "could not make $r_entry the default: $loader_why"
+	[ "$default_entry" = "$r_entry" ] || die default "was told to boot $r_entry by default, and its loader says ${default_entry:-nothing}"
 	if [ "${ask_to:-known-good}" = previous ]; then
 		p_release=$r_release p_build_id=$r_build_id p_build=$r_build p_entry=$r_entry
 		recall known-good && remember previous "$r_release" "$r_build_id" "$r_build" "$r_entry"
@@ -115,8 +113,8 @@ rollback() {  # the default is the known-good kernel's again (to=previous: the o
 		r_release=$p_release r_build_id=$p_build_id r_entry=$p_entry
 	fi
 	[ ! -f "$state/trial" ] || remove_durably "$state/trial"
-	[ -n "$root" ] || ! systemctl --quiet is-active kbuild-deadman.service || systemctl stop kbuild-deadman.service
-	text default "$default"
+	dead_man_off
+	text default "$default_entry"
 	text release "$r_release"
 	text build_id "$r_build_id"
 }
@@ -134,16 +132,15 @@ forget() {  # everything of a build that nothing needs any more
 	done
 	[ -z "$f_build_id" ] || [ "$f_build_id" != "$build_id_now" ] || die trial "runs the build $ask_build" 'roll out another one first'
 	if [ -n "$loader" ]; then
-		[ "$(loader_default)" != "kbuild-$ask_build" ] || die default "boots the build $ask_build by default" 'doit rollback'
-		[ "$(loader_call armed)" != "kbuild-$ask_build" ] || loader_call disarm
+		[ "$default_entry" != "kbuild-$ask_build" ] || die default "boots the build $ask_build by default" 'doit rollback'
+		[ "$armed_entry" != "kbuild-$ask_build" ] || loader_call disarm
 		loader_call drop "kbuild-$ask_build"
-		boot_dir=$(loader_call boot)
 		rm -rf -- "$boot_dir/kbuild/$ask_build"
 		sync -f -- "$boot_dir"
 	fi
 	! recall previous || [ "$r_build" != "$ask_build" ] || remove_durably "$state/previous"
 	forget_modules
-	rm -rf -- "$state/stage/$ask_build" "$state/installed/$ask_build" "$state/links/$ask_build" "$state/packages/$ask_build" "$state/initrd/$ask_build"
+	rm -rf -- "$state/stage/$ask_build" "$state/installed/$ask_build" "$state/links/$ask_build" "$state/packages/$ask_build" "$state/initrd/$ask_build" "$state/releases/$ask_build"
 	text forgotten "$ask_build"
 }
 
