@@ -4,6 +4,11 @@
 
 # The address is the VM's own affair here.
 systemctl enable systemd-networkd.service > /dev/null 2>&1
+# What a node of a cluster does without, and an emulated processor takes long for.
+systemctl mask --quiet dev-hugepages.mount dev-mqueue.mount proc-sys-fs-binfmt_misc.automount sys-fs-fuse-connections.mount \
+	sys-kernel-config.mount sys-kernel-debug.mount sys-kernel-tracing.mount systemd-binfmt.service \
+	systemd-network-generator.service systemd-sysusers.service systemd-update-utmp.service \
+	systemd-update-utmp-runlevel.service
 mkdir -p /etc/systemd/network
 install -d -m 0700 -o ansible -g ansible /home/ansible/.ssh
 printf 'LABEL=root / ext4 rw,relatime 0 1\n' > /etc/fstab
@@ -21,13 +26,24 @@ if [ "$distribution" = debian ]; then
 	# What a guest of QEMU needs, and no more: MODULES=most takes minutes to unpack and to make in an emulated guest.
 	printf 'MODULES=list\nRESUME=none\n' > /etc/initramfs-tools/conf.d/lab
 	printf '%s\n' virtio_pci virtio_blk virtio_net qemu_fw_cfg >> /etc/initramfs-tools/modules
-	script=/etc/initramfs-tools/scripts/init-bottom/lab-seed
+	# These modules are loaded by name. udev, which looks at every device, would only take its time, some eight seconds
+	# in an emulated guest: scripts of its names replace its own.
+	scripts=/etc/initramfs-tools/scripts
+	mkdir -p $scripts/init-top $scripts/init-bottom
+	printf '#!/bin/sh\n' > $scripts/init-top/udev
+	cat > $scripts/init-bottom/udev <<-'EOF'
+		#!/bin/sh
+		[ "$1" != prereqs ] || exit 0
+		mount -n -o move /dev "${rootmnt:?}/dev"
+		rm -rf /dev
+		ln -s "${rootmnt:?}/dev" /dev
+	EOF
 	{
 		# shellcheck disable=SC2016 # text of a script
 		printf '#!/bin/sh\n[ "$1" != prereqs ] || exit 0\ntarget=$rootmnt\n'
 		printf '%s' "$seed"
-	} > "$script"
-	chmod 0755 "$script"
+	} > $scripts/init-bottom/lab-seed
+	chmod 0755 $scripts/init-top/udev $scripts/init-bottom/udev $scripts/init-bottom/lab-seed
 	update-initramfs -u -k all
 else
 	mkdir -p /etc/initcpio/hooks /etc/initcpio/install
