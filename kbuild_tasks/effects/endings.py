@@ -91,13 +91,22 @@ def console_log(visit: Visit) -> Path:
     return visit.ctx.paths.build / "logs" / f"{visit.node.name}-console.log"
 
 
+def console_size(visit: Visit) -> int:
+    """Bytes of the console log so far."""
+    try:
+        return console_log(visit).stat().st_size
+    except OSError:
+        return 0
+
+
 def _last_words(visit: Visit) -> list[str]:
     """Of the kernel that did not stay: its console, pstore, the journal of the boot before."""
     lines: list[str] = []
     try:
         with open(console_log(visit), "rb") as file:
-            file.seek(0, 2)
-            file.seek(max(0, file.tell() - TAIL))
+            size = file.seek(0, 2)
+            since = int(visit.data.get("console") or 0)
+            file.seek(max(since if since <= size else 0, size - TAIL))
             lines += file.read().decode("utf-8", "replace").splitlines()
     except OSError:
         pass  # most clusters have none

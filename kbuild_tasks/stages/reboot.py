@@ -19,7 +19,7 @@ from kbuild_tasks.core.rollout import quorum_allows, tell_quorum
 from kbuild_tasks.effects import clock, reach
 from kbuild_tasks.effects import node as remote
 from kbuild_tasks.effects.context import Context
-from kbuild_tasks.effects.endings import expired, fell_back, undo
+from kbuild_tasks.effects.endings import console_size, expired, fell_back, undo
 from kbuild_tasks.effects.resume import install
 from kbuild_tasks.effects.rollout import Visit, take_baseline
 from kbuild_tasks.effects.waiting import NotBack, Wait
@@ -130,7 +130,8 @@ def _arm(visit: Visit) -> None:
 def _commit_to_it(visit: Visit) -> None:
     _in_window(visit)  # once more: a drain takes its time
     seen = visit.seen
-    visit.record("REBOOTING", boot_id=seen.boot_id, **{"from": seen.release})
+    console = console_size(visit)  # what stands there now was said by earlier boots
+    visit.record("REBOOTING", boot_id=seen.boot_id, console=console, **{"from": seen.release})
 
 
 def _carefully(act: Callable[[Visit], None], visit: Visit) -> None:
