@@ -60,6 +60,8 @@ def text(value: str) -> str:
 def _argv(cluster: Cluster, node: Node, alone: bool) -> list[str]:
     if node.connection == "local":
         remote.check_local(node)
+        if not os.path.exists(PATH):
+            raise NodeRefused(f"{node.name} has no helper", hint_to_install(cluster, node))
         return [PATH] if os.geteuid() == 0 else ["sudo", "-n", PATH]
     command = PATH if cluster.ssh.user == "root" else f"sudo -n {PATH}"
     return remote.ssh_argv(cluster, node, command, alone=alone)

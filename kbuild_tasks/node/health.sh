@@ -101,7 +101,7 @@ probe() {  # is it the right kernel, and do the modules load into it
 	done
 	raw failed "{$failed}"
 	raw loaded "$(loaded | array)"
-	raw builtin "$(word_array "$builtin")"
+	words builtin "$builtin"
 	sum=''
 	if [ -f "$root/proc/config.gz" ]; then
 		sum=$(gzip -dc <"$root/proc/config.gz" | sha256sum)
