@@ -15,16 +15,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kbuild_tasks.core.errors import EVIDENCE_LINES, CommandFailed, KbuildError
+from kbuild_tasks.core.errors import EVIDENCE_LINES, CommandFailed, KbuildError, NodeUnreachable
 from kbuild_tasks.effects import shell
-from kbuild_tasks.lab import accel, base, control, disks, names, ready, session, vm_disk, vm_image
+from kbuild_tasks.lab import accel, base, control, disks, names, ready, vm_disk, vm_image
 from kbuild_tasks.lab.cgroups import Tree
 from kbuild_tasks.lab.names import Places
 from kbuild_tasks.lab.nodes import NodeSpec
-from kbuild_tasks.lab.session import Session
+from kbuild_tasks.lab.session import Session, holder, leader
 from kbuild_tasks.lab.vm import VmSpec
 
 START_SECONDS = 30
+SSH_FAILED = 255  # ssh(1), EXIT STATUS
 
 
 @dataclass(frozen=True)
@@ -154,13 +155,14 @@ class Lab:
     ) -> shell.Done:
         """Run a command in a node and collect what it says (see command() for where and as whom).
 
-        Raises CommandFailed like shell.run."""
-        done = shell.run(self.command(node, argv, user, env), stdin=stdin, timeout=timeout, check=False)
+        Raises CommandFailed like shell.run, and NodeUnreachable for a VM."""
+        session = self._session(node, user, env or {})
+        done = shell.run(session.command(argv), stdin=stdin, timeout=timeout, check=False)
         if check and done.code != 0:
-            said = (done.err.strip() or done.out.strip()).splitlines()
-            raise CommandFailed(
-                f"{node}: {argv[0]} ended with status {done.code}", evidence=said[-EVIDENCE_LINES:], code=done.code
-            )
+            said = (done.err.strip() or done.out.strip()).splitlines()[-EVIDENCE_LINES:]
+            if session.leader.is_vm and done.code == SSH_FAILED:
+                raise NodeUnreachable(f"{node} could not be reached by ssh", "doit lab status", evidence=said)
+            raise CommandFailed(f"{node}: {argv[0]} ended with status {done.code}", evidence=said, code=done.code)
         return done
 
     def command(
@@ -188,7 +190,7 @@ class Lab:
 
     def leader(self, node: str) -> int:
         """The pid of a container's init or a VM's QEMU, as the machine numbers it. KbuildError when the node is off."""
-        return session.leader(self.tree, node).pid
+        return leader(self.tree, node).pid
 
     # -- trouble, on purpose ------------------------------------------------------------------------------------------
 
@@ -254,7 +256,7 @@ class Lab:
             return [name for name, node in found.items() if node["wanted"] and not node["on"]]
 
         seconds = ready.VM_SSH_SECONDS if slow else ready.SSH_SECONDS
-        ready.wait_for_ssh(session.holder(self.places), nodes, self.places, seconds, crashed)
+        ready.wait_for_ssh(holder(self.places), nodes, self.places, seconds, crashed)
 
     def _launch(self, lower: Path, specs: Sequence[NodeSpec | VmSpec]) -> None:
         self.places.logs.mkdir(parents=True, exist_ok=True)
