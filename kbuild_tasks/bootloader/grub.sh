@@ -49,7 +49,7 @@ grub_env_set() {  # grub_env_set set|unset WORD: on a copy that then takes the p
 }
 
 grub_scan() {
-	local key value saved fixed image id title kernel initrds line place
+	local key value saved fixed image id title kernel initrds line place exact
 	saved='' fixed=''
 	while IFS='=' read -r key value; do
 		case $key in
@@ -69,7 +69,7 @@ grub_scan() {
 	else
 		value=$(sed -n '/next_entry/d; s/^[ 	]*set default="\{0,1\}\([^"]*\)"\{0,1\}$/\1/p' "$grub_dir/grub.cfg" | head -n 1)
 	fi
-	image=''
+	image='' exact=''
 	case $command_line in
 	BOOT_IMAGE=*) image=${command_line#BOOT_IMAGE=} image=${image%% *} image=${image##*)} ;;
 	esac
@@ -78,7 +78,7 @@ grub_scan() {
 		[ -z "$image" ] || [ -n "$selected_entry" ] || [ "$kernel" != "$image" ] || selected_entry=$id
 		# The default by id, by title, by place in the menu; a submenu stands for its first entry.
 		case ${value:-0} in
-		"$id" | "$title" | "$place") default_entry=$id ;;
+		"$id" | "$title" | "$place") [ -n "$exact" ] || default_entry=$id exact=1 ;;
 		"${place%>*}") [ -n "$default_entry" ] || default_entry=$id ;;
 		esac
 		grub_paths "$kernel" && kernel=$paths
@@ -103,6 +103,7 @@ grub_paths() {  # grub_paths "PATH PATH": GRUB's paths on this node, in $paths; 
 
 grub_menu() {  # every entry: id (submenu's first, with ">"), title, kernel, initrds, arguments, place in the menu ("1>2")
 	cat -- "$grub_dir/grub.cfg" "$grub_dir/custom.cfg" "$grub_dir/kbuild.cfg" 2>/dev/null | awk '
+		BEGIN { level = 0; depth = 0 }
 		function title_of(line,   quote, rest) {
 			quote = substr(line, match(line, /[\x27"]/), 1)
 			rest = substr(line, RSTART + 1)

@@ -40,7 +40,9 @@ class Pattern:
     @property
     def regex(self) -> str:
         head = f"(?=[{self.first}])" if self.first else ""
-        return f"{head}[{self.chars}]{{{self.low},{self.high}}}" + ("" if self.also is None else f"|{re.escape(self.also)}")
+        return f"{head}[{self.chars}]{{{self.low},{self.high}}}" + (
+            "" if self.also is None else f"|{re.escape(self.also)}"
+        )
 
 
 PATTERNS = {
@@ -112,7 +114,6 @@ def version(root: str = "") -> str:
     return helper_text(root).split("\n", 2)[1].removeprefix("version=")
 
 
-
 def setup_text() -> str:
     """A script for root that puts the helper, its units and the sudoers line in place; effects/node.py sends it.
 
@@ -153,15 +154,23 @@ def _tables() -> str:
         needed = [key for key, pattern in table.items() if not pattern.endswith("?")]
         lines.append(f"\t{verb}) needed='{' '.join(needed)}' ;;")
     lines += ["\t*) return 1 ;;", "\tesac", "}", "", "fits() {", "\tcase $1 in"]
-    for name, pattern in PATTERNS.items():
-        good = [f'[ ${{#2}} -ge {pattern.low} ] && [ ${{#2}} -le {pattern.high} ]']
-        escaped = pattern.chars.replace(" ", "\\ ")
+    for name, shape in PATTERNS.items():
+        good = [f"[ ${{#2}} -ge {shape.low} ] && [ ${{#2}} -le {shape.high} ]"]
+        escaped = shape.chars.replace(" ", "\\ ")
         good.append(f"case $2 in *[!{escaped}]*) false ;; esac")
-        if pattern.first:
-            good.append(f"case $2 in [{pattern.first}]*) ;; *) false ;; esac")
-        also = "" if pattern.also is None else f"[ \"$2\" = '{pattern.also}' ] || "
+        if shape.first:
+            good.append(f"case $2 in [{shape.first}]*) ;; *) false ;; esac")
+        also = "" if shape.also is None else f"[ \"$2\" = '{shape.also}' ] || "
         lines.append(f"\t{name}) {also}{{ {' && '.join(good)}; }} ;;")
-    lines += ["\t*) false ;;", "\tesac", "}", "", " ".join(f"ask_{key}=''" for key in keys), "store() {", "\tcase $1 in"]
+    lines += [
+        "\t*) false ;;",
+        "\tesac",
+        "}",
+        "",
+        " ".join(f"ask_{key}=''" for key in keys),
+        "store() {",
+        "\tcase $1 in",
+    ]
     lines += [f"\t{key}) ask_{key}=$2 ;;" for key in keys]
     lines += ["\t*) false ;;", "\tesac", "}", f"longest={LINE}", ""]
     return "\n".join(lines) + "\n"

@@ -74,7 +74,7 @@ run_pacman() {
 	[ $status = 0 ] || die pacman "could not install: $(grep '^error' "$state/pacman.out" | head -n 1) (pacman ended with $status)" \
 		"$state/pacman.out there has the rest"
 	# Hooks and scriptlets that fail leave the status 0 (pacman 6 and 7).
-	complaint=$(grep -E '^(error|==> ERROR)' "$state/pacman.out" | head -n 1)
+	complaint=$(grep '^error' "$state/pacman.out" | head -n 1)
 	[ -z "$complaint" ] || die hook "ran a hook or scriptlet of pacman that failed: $complaint" \
 		"$state/pacman.out there has the rest; mend the hook, then run doit deploy again"
 	sync -f -- "$modules" || die space-root 'cannot write the modules to their disk'

@@ -13,7 +13,7 @@ refuse() {  # refuse WORD SENTENCE HINT
 safe() {  # safe DIRECTORY: nobody but root can put anything else there
 	[ "$(stat -c %u -- "$1")" = 0 ] || refuse state "has a $1 that is not root's" "chown root: $1"
 	case $(stat -c '%g %A' -- "$1") in
-	*' d???????w?' | [!0]*' d????w????') refuse state "has a $1 that others may write to" "chmod go-w $1" ;;
+	*\ d???????w? | [!0]*\ d????w????) refuse state "has a $1 that others may write to" "chmod go-w $1" ;;
 	esac
 }
 

@@ -92,7 +92,7 @@ commit() {
 }
 
 dead_man_off() {
-	[ -n "$root" ] || systemctl stop kbuild-deadman.service || die state 'cannot stop kbuild-deadman.service' 'systemctl status there'
+	[ -n "$root" ] || ! systemctl --quiet is-active kbuild-deadman.service || systemctl stop kbuild-deadman.service || die state 'cannot stop kbuild-deadman.service' 'systemctl status there'
 }
 
 rollback() {  # the default is the known-good kernel's again (to=previous: the one before it); does not reboot

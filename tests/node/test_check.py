@@ -155,7 +155,9 @@ def keys(node: World) -> Path:
     public = node.top / "builder.asc"
     public.write_text(gpg(home, "--armor", "--export"))
     gpg(ring, "--import", str(public))
-    fingerprint = next(line.split(":")[9] for line in gpg(home, "--with-colons", "-k").splitlines() if line.startswith("fpr"))
+    fingerprint = next(
+        line.split(":")[9] for line in gpg(home, "--with-colons", "-k").splitlines() if line.startswith("fpr")
+    )
     gpg(ring, "--yes", "--quick-lsign-key", fingerprint)
     gpg(ring, "--check-trustdb")
     yield home  # type: ignore[misc]
@@ -218,7 +220,8 @@ def test_a_roll_out_that_was_overtaken_may_not_act(node: World) -> None:
     assert "anna@kubenode1" in node.refused("lease", fence=5, who=other).err
     assert node.refused("lease", fence=4, who=other).word == "fence"
     for verb, values in (
-        ("disarm", {}), ("rollback", {}), ("reboot", {}), ("arm", {"build": "0" * 12, "panic": 1}), ("install", {"build": "0" * 12}),
+        ("disarm", {}), ("rollback", {}), ("reboot", {}),
+        ("arm", {"build": "0" * 12, "panic": 1}), ("install", {"build": "0" * 12}),
         ("commit", {"build": "0" * 12}), ("forget", {"build": "0" * 12}), ("deny", {"build": "0" * 12, "why": ""}),
     ):  # fmt: skip
         answer = node.refused(verb, fence=4, **values)
@@ -254,8 +257,12 @@ def test_forget_takes_only_what_nothing_needs(node: World) -> None:
     node.runs(NEW, "b" * 40)
     node.good("commit", build=first)
     assert node.refused("forget", build=first).word == "trial"
-    second = node.deploy(node.package(release="6.1.3-next", version="6.1.3-1", content=b"3"), release="6.1.3-next", build_id="c" * 40)
-    before = {path: total for path, total in hashes(node.root).items() if second not in path and "/rollout/" not in path}
+    second = node.deploy(
+        node.package(release="6.1.3-next", version="6.1.3-1", content=b"3"), release="6.1.3-next", build_id="c" * 40
+    )
+    before = {
+        path: total for path, total in hashes(node.root).items() if second not in path and "/rollout/" not in path
+    }
     node.good("forget", build=second)
     assert not list(node.path("boot").rglob(f"*{second}*"))
     assert not node.path(f"usr/lib/modules.kbuild/{'c' * 40}").exists()

@@ -1,5 +1,5 @@
-"""Whether the new kernel needs an initramfs, and that a tool's word is not taken. The tools are stand-ins; what they make
-is listed by stand-ins too. The disk under / and its filesystem are this machine's."""
+"""Whether the new kernel needs an initramfs, and that a tool's word is not taken. The tools are stand-ins; what they
+make is listed by stand-ins too. The disk under / and its filesystem are this machine's."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ pytestmark = pytest.mark.real
 
 
 def filesystem() -> str:
-    return subprocess.run(["findmnt", "-n", "-o", "FSTYPE", "--target", "/tmp"], capture_output=True, text=True).stdout.split()[0]
+    return subprocess.run(
+        ["findmnt", "-n", "-o", "FSTYPE", "--target", "/tmp"], capture_output=True, text=True
+    ).stdout.split()[0]
 
 
 def modular(node: World, **values: object) -> str:
@@ -28,7 +30,9 @@ def modular(node: World, **values: object) -> str:
 def tool(node: World, name: str, made: str) -> None:
     node.stand_in(name, made)
     kind = filesystem()
-    listing = f"head -c 4 \"$2$1\" >/dev/null; grep -q whole \"${{2:-$1}}\" && echo usr/lib/modules/x/kernel/fs/{kind}/{kind}.ko"
+    listing = (
+        f'head -c 4 "$2$1" >/dev/null; grep -q whole "${{2:-$1}}" && echo usr/lib/modules/x/kernel/fs/{kind}/{kind}.ko'
+    )
     for lister in ("lsinitcpio", "lsinitrd", "lsinitramfs"):
         node.stand_in(lister, listing)
 
@@ -51,14 +55,14 @@ def test_a_node_without_a_tool_that_needs_one(node: World) -> None:
 
 @pytest.mark.parametrize(
     ("name", "take"),
-    [("mkinitcpio", 'FILE=$4'), ("dracut", 'FILE=$4'), ("mkinitramfs", 'FILE=$4')],
+    [("mkinitcpio", "FILE=$4"), ("dracut", "FILE=$4"), ("mkinitramfs", "FILE=$4")],
     ids=["mkinitcpio", "dracut", "initramfs-tools"],
 )
 def test_made_checked_and_kept(node: World, name: str, take: str) -> None:
     node.write("etc/initramfs-tools/initramfs.conf", "MODULES=most\n")
     node.write("etc/initramfs-tools/modules", "")
     calls = node.path("calls")
-    tool(node, name, f"echo \"$@\" >>{calls}; {take}; {WHOLE}")
+    tool(node, name, f'echo "$@" >>{calls}; {take}; {WHOLE}')
     build = modular(node)
     before = hashes(node.path("boot/initramfs-linux-cluster.img"))
     answer = node.good("bootfiles", build=build)

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.real
 
 def old_files(node: World) -> dict[str, str]:
     """All that the old kernel needs: its modules as it sees them, and what its boot entry loads."""
-    seen = {path: total for path, total in hashes(node.path(f"usr/lib/modules/{OLD}")).items()}
+    seen = hashes(node.path(f"usr/lib/modules/{OLD}"))
     default = node.good("observe")["loader"]["default"]
     entry = node.path(f"boot/loader/entries/{default}.conf").read_text()
     for line in entry.splitlines():
@@ -33,7 +33,9 @@ def old_files(node: World) -> dict[str, str]:
 
 def modules_kept(node: World, build_id: str = OLD_ID) -> dict[str, str]:
     folder = node.path(f"usr/lib/modules.kbuild/{build_id}")
-    return {path.removeprefix(str(folder)): total for path, total in hashes(folder).items() if not path.endswith("/release")}
+    return {
+        path.removeprefix(str(folder)): total for path, total in hashes(folder).items() if not path.endswith("/release")
+    }
 
 
 def test_the_whole_way(node: World) -> None:
@@ -41,12 +43,21 @@ def test_the_whole_way(node: World) -> None:
     build = node.deploy(node.package())
     assert old_files(node) == before
     seen = node.good("observe")
-    assert seen["known_good"] == {"release": OLD, "build_id": OLD_ID, "build": "", "entry": f"kbuild-keep-{OLD_ID[:12]}", "since": 0}
-    assert node.good("arm", build=build, panic=10) == {"armed": f"kbuild-{build}", "default": f"kbuild-keep-{OLD_ID[:12]}"}
+    assert seen["known_good"] == {
+        "release": OLD,
+        "build_id": OLD_ID,
+        "build": "",
+        "entry": f"kbuild-keep-{OLD_ID[:12]}",
+        "since": 0,
+    }
+    assert node.good("arm", build=build, panic=10) == {
+        "armed": f"kbuild-{build}",
+        "default": f"kbuild-keep-{OLD_ID[:12]}",
+    }
     seen = node.good("observe")
     assert seen["loader"]["armed"] == f"kbuild-{build}"
     assert seen["trial"]["build"] == build
-    assert [e for e in seen["loader"]["entries"] if e["trial"]][0]["release"] == NEW
+    assert next(e for e in seen["loader"]["entries"] if e["trial"])["release"] == NEW
     assert seen["pacman"]["installed"] == {"linux-cluster": "6.1.2-1"}
     # not yet: the old kernel still runs
     assert node.refused("commit", build=build).word == "trial"
@@ -74,7 +85,9 @@ def test_a_second_time_changes_nothing(node: World) -> None:
 
 
 def test_an_upgrade_under_the_same_name_keeps_every_old_byte(node: World) -> None:
-    first = node.package(version="6.1.1-1", release=OLD, content=b"first", modules=("kernel/net/br.ko", "kernel/old.ko"))
+    first = node.package(
+        version="6.1.1-1", release=OLD, content=b"first", modules=("kernel/net/br.ko", "kernel/old.ko")
+    )
     pacman_u(node, first, "--overwrite", "*")  # as the node's kernel came there: by pacman, under the same name
     subprocess.run(["depmod", "-b", node.root, OLD], check=True, capture_output=True)
     before = old_files(node)
@@ -86,7 +99,8 @@ def test_an_upgrade_under_the_same_name_keeps_every_old_byte(node: World) -> Non
 
 def pacman_u(node: World, package: Path, *words: str) -> None:
     subprocess.run(
-        ["pacman", "--root", node.root, "--dbpath", node.path("var/lib/pacman"), "--config", node.path("etc/pacman.conf"),
+        ["pacman", "--root", node.root, "--dbpath", node.path("var/lib/pacman"),
+         "--config", node.path("etc/pacman.conf"),
          "--hookdir", node.path("etc/pacman.d/hooks"), "--logfile", node.path("var/log/pacman.log"),
          "-U", "-dd", "--noconfirm", *words, package],
         check=True, capture_output=True,
@@ -101,7 +115,7 @@ def test_plain_pacman_takes_the_running_kernels_modules(node: World) -> None:
 
 
 def test_the_release_of_the_running_kernel(node: World) -> None:
-    """Same kernelrelease, other bytes: the running kernel goes on seeing its own modules, until and after the reboot."""
+    """Same release, other bytes: the running kernel goes on seeing its own modules, until and after the reboot."""
     folder = node.path(f"usr/lib/modules/{OLD}")
     before = hashes(folder)
     build = node.deploy(node.package(release=OLD, content=b"other"), release=OLD)
@@ -222,7 +236,9 @@ def test_killed_at_many_points_it_goes_through_the_second_time(node: World) -> N
     choice = random.Random(13)
     builds = []
     for number, content in enumerate((b"one", b"two")):
-        package = node.package(content=content, version=f"6.1.2-{number + 1}", modules=tuple(f"kernel/m{n}.ko" for n in range(40)))
+        package = node.package(
+            content=content, version=f"6.1.2-{number + 1}", modules=tuple(f"kernel/m{n}.ko" for n in range(40))
+        )
         builds.append((node.stage(package), package))
     before = old_files(node)
     landed = set()

@@ -15,13 +15,17 @@ from kbuild_tasks.node import PATTERNS, VERBS, helper_text, spoken
 from .world import World, hashes
 
 HOSTILE = [
-    "$(touch {canary})", "`touch {canary}`", "; touch {canary}", "| touch {canary}", "&& touch {canary}", "\" ; touch {canary}; \"",
-    "'; touch {canary}; '", "../../../{canary}", "/etc/passwd", "..", ".", "-rf", "--root=/", "*", "?", "[a-z]*", "~root", "$HOME",
-    "${{IFS}}touch", "a b", "a\tb", "a\\nb", "\x00", "\x1b[2J", "ü", "a=b=c", "=", " lead", "trail ", "%s%n", "A" * 20000,
-    "$((a[$(touch {canary})]))", "x\rtouch {canary}", "<(touch {canary})", "#", "!", "0x10", "010", "-1", "1e3", "9" * 30,
+    "$(touch {canary})", "`touch {canary}`", "; touch {canary}", "| touch {canary}", "&& touch {canary}",
+    "\" ; touch {canary}; \"",
+    "'; touch {canary}; '", "../../../{canary}", "/etc/passwd", "..", ".",
+    "-rf", "--root=/", "*", "?", "[a-z]*", "~root", "$HOME",
+    "${{IFS}}touch", "a b", "a\tb", "a\\nb", "\x00", "\x1b[2J", "ü", "a=b=c",
+    "=", " lead", "trail ", "%s%n", "A" * 20000,
+    "$((a[$(touch {canary})]))", "x\rtouch {canary}", "<(touch {canary})", "#", "!",
+    "0x10", "010", "-1", "1e3", "9" * 30,
 ]  # fmt: skip
-HARMLESS = (b"observe", b"baseline", b"probe", b"stage-list", b"journal", b"boot-modules", b"dead-man", b"deny", b"allow",
-            b"lease")  # fmt: skip
+HARMLESS = (b"observe", b"baseline", b"probe", b"stage-list", b"journal", b"boot-modules", b"dead-man", b"deny",
+            b"allow", b"lease")  # fmt: skip
 
 
 def functions(extra: str) -> str:
@@ -32,11 +36,20 @@ def functions(extra: str) -> str:
 def test_the_sh_checks_are_the_table(shell: list[str]) -> None:
     choice = random.Random(7)
     pieces = ["a", "0", "9", "f", "g", "Z", "-", ".", "_", "/", "+", "=", " ", "@", ":", "~", "*", "$", "'", "\\", "é"]
-    values = ["", *pieces, *(c.replace("{canary}", "x") for c in HOSTILE if len(c) < 100 and "\0" not in c and "\r" not in c)]
+    values = [
+        "",
+        *pieces,
+        *(c.replace("{canary}", "x") for c in HOSTILE if len(c) < 100 and "\0" not in c and "\r" not in c),
+    ]
     values += ["".join(choice.choices(pieces, k=choice.randint(2, 9))) for _ in range(300)]
-    values += [choice.choice("0af") * size for size in (11, 12, 13, 15, 16, 17, 35, 36, 37, 63, 64, 65, 200, 201, 8192, 8193)]
+    values += [
+        choice.choice("0af") * size for size in (11, 12, 13, 15, 16, 17, 35, 36, 37, 63, 64, 65, 200, 201, 8192, 8193)
+    ]
     cases = [(name, value) for name in PATTERNS for value in values]
-    script = functions("\nwhile IFS= read -r name && IFS= read -r value; do if fits $name \"$value\"; then echo 1; else echo 0; fi; done\n")
+    script = functions(
+        "\nwhile IFS= read -r name && IFS= read -r value; do"
+        ' if fits $name "$value"; then echo 1; else echo 0; fi; done\n'
+    )
     asked = "".join(f"{name}\n{value}\n" for name, value in cases)
     done = subprocess.run([*shell, "-c", script], input=asked.encode(), capture_output=True, check=True)
     got = done.stdout.decode().split()
@@ -71,7 +84,8 @@ def test_shells_read_it(shell: list[str]) -> None:
 
 def test_shellcheck_has_nothing_to_say() -> None:
     # 2015: A && B || die is meant so; 2016: programs for awk and GRUB; 2018, 2019: LC_ALL is C; 2030, 2031: answers are
-    # collected in subshells on purpose; 2317: the loaders' functions are called by name; 2034, 2154: parts share variables
+    # collected in subshells on purpose; 2317: the loaders' functions are called by name; 2034, 2154: parts share
+    # variables
     left_out = "2015,2016,2018,2019,2030,2031,2317,2034,2154"
     package = Path(node.__file__).parents[1]
     parts = [*sorted(package.glob("node/*.sh")), *sorted(package.glob("bootloader/*.sh"))]
@@ -82,8 +96,8 @@ def test_shellcheck_has_nothing_to_say() -> None:
 def questions(canary: str) -> list[bytes]:
     """200 and more: hostile values under every key, hostile keys and verbs, headers that are no headers."""
     choice = random.Random(11)
-    good = {"build": "0" * 12, "name": "a.pkg", "size": 1, "sha256": "0" * 64, "offset": 0, "fence": 1, "panic": 1, "why": "",
-            "who": "", "action": "stop", "boot": "current"}  # fmt: skip
+    good = {"build": "0" * 12, "name": "a.pkg", "size": 1, "sha256": "0" * 64, "offset": 0, "fence": 1, "panic": 1,
+            "why": "", "who": "", "action": "stop", "boot": "current"}  # fmt: skip
     asked = []
     for verb, keys in VERBS.items():
         for key in [*keys, "nokey", "PATH", "root", "state", "version"]:
@@ -94,8 +108,19 @@ def questions(canary: str) -> list[bytes]:
     for word in HOSTILE:
         word = word.replace("{canary}", canary)
         asked += [f"{word}\n\n".encode(), f"observe\n{word}=1\n\n".encode(), f"observe\nframe={word}\n\n".encode()]
-        asked.append(f"stage-put\nbuild={'0' * 12}\nname={word}\nsize=1\nsha256={'0' * 64}\noffset=0\nfence=1\n\nX".encode())
-    asked += [b"", b"\n", b"observe", b"observe\nframe=", b"\xff\xfe\n\n", b"observe\n\nobserve\n", b"arm\n\n", b"observe\nframe\n\n"]
+        asked.append(
+            f"stage-put\nbuild={'0' * 12}\nname={word}\nsize=1\nsha256={'0' * 64}\noffset=0\nfence=1\n\nX".encode()
+        )
+    asked += [
+        b"",
+        b"\n",
+        b"observe",
+        b"observe\nframe=",
+        b"\xff\xfe\n\n",
+        b"observe\n\nobserve\n",
+        b"arm\n\n",
+        b"observe\nframe\n\n",
+    ]
     asked.append(b"deny\nbuild=000000000000\nbuild=000000000000\nwhy=\nfence=1\n\n")
     return asked
 
@@ -137,7 +162,14 @@ def test_the_environment_is_not_believed(world: World, tmp_path: Path) -> None:
     for name in ("cat", "sed", "od", "uname", "tr"):
         (evil / name).write_text(f"#!/bin/sh\ntouch {canary}\n")
         (evil / name).chmod(0o755)
-    world.env = {"PATH": f"{evil}:/usr/bin", "IFS": "/", "ENV": str(evil / "cat"), "BASH_ENV": str(evil / "cat"), "root": "/", "state": "/etc"}
+    world.env = {
+        "PATH": f"{evil}:/usr/bin",
+        "IFS": "/",
+        "ENV": str(evil / "cat"),
+        "BASH_ENV": str(evil / "cat"),
+        "root": "/",
+        "state": "/etc",
+    }
     for world.shell in ("dash", "bash"):
         assert world.good("observe")["release"] == "6.1.1-old"
     assert not canary.exists()
@@ -152,7 +184,12 @@ def test_a_frame_stands_around_the_answer(world: World) -> None:
 
 def test_spoken_refuses_what_the_helper_would() -> None:
     assert spoken("deny", {"build": "0" * 12, "why": "", "fence": 1}) == b"deny\nbuild=000000000000\nwhy=\nfence=1\n\n"
-    for values in ({"build": "0" * 11, "why": "", "fence": 1}, {"build": "0" * 12, "fence": 1}, {"nokey": 1}, {"fence": "01"}):
+    for values in (
+        {"build": "0" * 11, "why": "", "fence": 1},
+        {"build": "0" * 12, "fence": 1},
+        {"nokey": 1},
+        {"fence": "01"},
+    ):
         with pytest.raises(ValueError):
             spoken("deny", values)
     with pytest.raises(ValueError):

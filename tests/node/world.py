@@ -1,5 +1,5 @@
-"""A node in a directory: a root with what the helper looks at, a systemd-boot (or another loader's) boot partition, real
-pacman with a database of its own, and small packages that look like a kernel's, made as makepkg makes them."""
+"""A node in a directory: a root with what the helper looks at, a systemd-boot (or another loader's) boot partition,
+real pacman with a database of its own, and small packages that look like a kernel's, made as makepkg makes them."""
 
 from __future__ import annotations
 
@@ -269,8 +269,8 @@ def new_world(shell: str = "dash") -> Iterator[World]:
     top = Path(tempfile.mkdtemp(prefix="kbuild-node."))
     world = World(top, shell)
     try:
-        for folder in ("run", "boot", "usr/lib/modules", "var/lib/pacman", "var/log", "etc/pacman.d/hooks", "root", "tmp",
-                       "stand-in", "var/cache/pacman/pkg"):  # fmt: skip
+        for folder in ("run", "boot", "usr/lib/modules", "var/lib/pacman", "var/log", "etc/pacman.d/hooks", "root",
+                       "tmp", "stand-in", "var/cache/pacman/pkg"):  # fmt: skip
             world.path(folder).mkdir(parents=True)
         world.path("lib").symlink_to("usr/lib")
         world.write("etc/pacman.conf", PACMAN_CONF)
