@@ -26,7 +26,8 @@ def run(ctx: Context) -> Outcome:
     answer = visit.act("rollback", {} if back_to == "known-good" else {"to": back_to})
     if taken_back:
         visit.do("deny", build=taken_back, why=helper.text(WHY))
-    if _runs(visit, good):
+    trial = bool(taken_back) and visit.seen.selected == f"kbuild-{taken_back}"  # maybe the same vmlinux
+    if _runs(visit, good) and not trial:
         return _settled(visit, taken_back, f"runs its {back_to} {good.get('release')}")
     away = _reboot(visit)
     if not _runs(visit, good):

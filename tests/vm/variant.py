@@ -43,12 +43,11 @@ def _repack(path: Path, scratch: Path, release: str, word: str) -> None:
         ["bsdtar", "-cf", "-", "--format=mtree", f"--options={MTREE}", "--uid", "0", "--gid", "0", *tops],
         cwd=scratch, check=True, capture_output=True,
     )  # fmt: skip
-    subprocess.run(["gzip", "-c", "-n"], input=listed.stdout, check=True, stdout=open(scratch / ".MTREE", "wb"))  # noqa: SIM115
+    packed = subprocess.run(["gzip", "-c", "-n"], input=listed.stdout, check=True, capture_output=True)
+    (scratch / ".MTREE").write_bytes(packed.stdout)
     meta = [name for name in (".BUILDINFO", ".MTREE", ".PKGINFO", ".INSTALL") if (scratch / name).exists()]
     rest = [name for name in tops if name not in meta]
-    subprocess.run(
-        ["bsdtar", "--uid", "0", "--gid", "0", "--zstd", "-cf", path, *meta, *rest], cwd=scratch, check=True
-    )
+    subprocess.run(["bsdtar", "--uid", "0", "--gid", "0", "--zstd", "-cf", path, *meta, *rest], cwd=scratch, check=True)
 
 
 if __name__ == "__main__":
