@@ -45,8 +45,8 @@ def build_manifest(
     commit          of the project, where all of it is committed
 
     build_id is vmlinux's GNU build id as stage compile read it (a running kernel tells its own in /sys/kernel/notes),
-    None where the linker makes none; packages_sha256 covers modules and headers too. config_sha256 (of the .config, which
-    /proc/config.gz shows) and uname_version (`uname -v`) are there where compile told them.
+    None where the linker makes none; packages_sha256 covers modules and headers too. config_sha256 (of the .config,
+    which /proc/config.gz shows) and uname_version (`uname -v`) are there where compile told them.
     """
     compiled = receipts.get("compile", {}).get("results", {})
     checkout = f"git checkout {commit} && " if commit else ""

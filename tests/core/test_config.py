@@ -311,7 +311,11 @@ def test_the_shipped_cluster_loads_where_it_lies() -> None:
         ("kubenode1", "10.77.0.11", "local"),
         ("kubenode2", "10.77.0.12", "ssh"),
         ("kubenode3", "10.77.0.13", "ssh"),
+        ("kubenode7", "10.77.0.17", "ssh"),
+        ("kubenode8", "10.77.0.18", "ssh"),
     ]
+    assert [name for name, node in cluster.nodes.items() if node.rollout] == ["kubenode7", "kubenode8"]
+    assert cluster.rollout.canary == ("kubenode7",)
     assert cluster.build.coordinator == "kubenode1"
     assert cluster.build.fail_local_share == 0.5
 

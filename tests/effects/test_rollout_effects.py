@@ -1,5 +1,5 @@
-"""Effects of the roll-out with the real thing: commands in a shell of this machine, knocking at real sockets, the helper's
-door when there is no helper."""
+"""Effects of the roll-out with the real thing: commands in a shell of this machine, knocking at real sockets, the
+helper's door when there is no helper."""
 
 from __future__ import annotations
 

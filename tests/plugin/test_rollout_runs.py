@@ -6,13 +6,14 @@ import hashlib
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.fake_nodes import NEW_CONFIG
-from tests.plugin.conftest import DODO, HERE, Workbench
+from tests.plugin.conftest import DODO, HERE, Workbench, project
 
 CLUSTER = """\
 version: 1
@@ -48,15 +49,21 @@ def build(root: Path, data: bytes = b"kernel" * 999) -> str:
     return digest[:12]
 
 
+@pytest.fixture(scope="module")
+def packaged(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
+    made = project(tmp_path_factory.mktemp("packaged") / "project")
+    (made.root / "cluster.yaml").write_text(CLUSTER)
+    (made.root / "dodo.py").write_text(DODO % str(HERE) + WORLD % str(HERE.parent.parent))
+    made.doit()
+    build(made.root)
+    made.trace()
+    return made
+
+
 @pytest.fixture
-def ready(built: Workbench) -> Workbench:
+def ready(packaged: Workbench, tmp_path: Path) -> Workbench:
     """A built project with three nodes that get the kernel."""
-    (built.root / "cluster.yaml").write_text(CLUSTER)
-    (built.root / "dodo.py").write_text(DODO % str(HERE) + WORLD % str(HERE.parent.parent))
-    built.doit()  # the nodes are other ones now
-    build(built.root)
-    built.trace()
-    return built
+    return Workbench(Path(shutil.copytree(packaged.root, tmp_path / "my project", symlinks=True)))
 
 
 def world(bench: Workbench) -> dict[str, Any]:
@@ -93,9 +100,9 @@ def test_again_it_changes_nothing_and_says_so(ready: Workbench) -> None:
     before = world(ready)["nodes"]
     out = ready.doit("rollout")
     assert [line for line in out.splitlines() if line.startswith("  fresh")] == [
-        "  fresh  deploy      3 nodes",
-        "  fresh  reboot      3 nodes",
-        "  fresh  verify      3 nodes",
+        "  fresh  deploy       3 nodes",
+        "  fresh  reboot       3 nodes",
+        "  fresh  verify       3 nodes",
     ]
     assert world(ready)["nodes"] == before
     assert "  fresh  verify:n2    6.1.192-cluster is its default" in ready.doit("verify:n2", "only=n2")

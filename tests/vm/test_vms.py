@@ -24,7 +24,8 @@ def test_what_a_vm_is(vms: Lab) -> None:
     script = """
     hostname; cat /etc/machine-id; id -un; pwd; sudo id -un; systemctl is-system-running
     ip -4 -o address show | awk '$2 != "lo" {print $4}'
-    findmnt -no FSTYPE /; findmnt -no FSTYPE /boot; cat /sys/class/dmi/id/sys_vendor; getent hosts kubenode1 | cut -d' ' -f1
+    findmnt -no FSTYPE /; findmnt -no FSTYPE /boot; cat /sys/class/dmi/id/sys_vendor
+    getent hosts kubenode1 | cut -d' ' -f1
     sudo pacman-key --list-keys > /dev/null && pacman -Qq
     """
     assert vms.exec("kubenode7", ["bash", "-c", script]).out.split() == [
