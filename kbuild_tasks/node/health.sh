@@ -48,6 +48,8 @@ journal() {
 	current) which=0 ;;
 	*) die protocol 'was asked for the journal of a boot that is neither previous nor current' ;;
 	esac
+	# A kernel that died before its log was written left no boot here: the release tells whose log this is.
+	text release "$(journalctl -k -b "$which" -o cat --no-pager -q 2>/dev/null | sed -n 's/^Linux version \([^ ]*\).*/\1/p; /^Linux version/q')"
 	raw lines "$(reasons "$which" | array)"
 	raw pstore "{$(
 		separator=''
@@ -67,7 +69,7 @@ reasons() {  # reasons BOOT: the last kernel lines, those that tell of a death f
 	grep -E -i "$deaths" -- "$scratch/log" | tail -n 15
 	tail -n 25 -- "$scratch/log"
 }
-deaths='panic|oops|BUG:|general protection|unable to (mount|handle)|soft lockup|hard lockup|hung_task|blocked for more|call trace|VFS:|segfault|out of memory|I/O error'
+deaths='kernel panic|not syncing|oops|BUG:|general protection|unable to (mount|handle)|soft lockup|hard lockup|hung_task|blocked for more|call trace|VFS: cannot|segfault|out of memory|I/O error'
 
 built_in() {  # built_in MODULE: is it part of the running kernel? (depmod(8): modules.builtin; "-" is "_" to modprobe)
 	local name
