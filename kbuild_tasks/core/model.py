@@ -95,6 +95,7 @@ class Rollout:
     settle: int = 20
     verify_modules: tuple[str, ...] = ()
     verify_commands: tuple[str, ...] = ()
+    verify_ignore: tuple[str, ...] = ()  # parts of kernel messages
     window: Window | None = None  # None: at any time
     drain_timeout: int = 300
     kubeconfig: str | None = None

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from kbuild_tasks.core.model import Rollout
 from kbuild_tasks.core.nodestate import valid_boot_id
 from kbuild_tasks.core.rollout import Build
 
@@ -48,19 +49,17 @@ class Check:
     skew: float = 0.0
 
 
-def compare(
-    build: Build, boot_id: str, before: Mapping[str, Any], now: Check, modules: Sequence[str], commands: Sequence[str]
-) -> list[Finding]:
+def compare(build: Build, boot_id: str, before: Mapping[str, Any], now: Check, rollout: Rollout) -> list[Finding]:
     """All findings.
 
     boot_id  of the boot that is verified
     before   the baseline file: {"observe", "baseline", "skew"}
     """
     found = [*_kernel(build, boot_id, before, now)]
-    found += [*_modules(modules, now.probe)]
-    found += [*_health(before.get("baseline"), now.baseline)]
+    found += [*_modules(rollout.verify_modules, now.probe)]
+    found += [*_health(before.get("baseline"), now.baseline, rollout.verify_ignore)]
     found += [*_clock(before, now)]
-    found += [*_commands(commands, now.commands)]
+    found += [*_commands(rollout.verify_commands, now.commands)]
     return found
 
 
@@ -121,7 +120,7 @@ def _modules(wanted: Sequence[str], probe: Mapping[str, Any]) -> Iterator[Findin
     yield Finding("modules", not bad, told or (f"{len(wanted)} load" if wanted else "none asked for"))
 
 
-def _health(before: Any, now: Mapping[str, Any]) -> Iterator[Finding]:
+def _health(before: Any, now: Mapping[str, Any], ignore: Sequence[str]) -> Iterator[Finding]:
     before = before if isinstance(before, Mapping) else {}
     old = [*_texts(before, "kernel_errors"), *_texts(before.get("previous") or {}, "kernel_errors")]
     known = {normal(line) for line in old}
@@ -129,7 +128,8 @@ def _health(before: Any, now: Mapping[str, Any]) -> Iterator[Finding]:
     if not isinstance(errors, list):
         yield Finding("kernel log", False, "was not told")
     else:
-        new = list(dict.fromkeys(str(line) for line in errors if normal(str(line)) not in known))
+        new = [str(line) for line in errors if normal(str(line)) not in known]
+        new = [line for line in dict.fromkeys(new) if not any(part in line for part in ignore)]
         yield Finding("kernel log", not new, _few(new, "new error") or "no new error")
     yield _taint(before.get("taint"), now.get("taint"))
     yield _list("failed units", _texts(before, "failed_units"), now.get("failed_units"), "newly failed", soon=True)

@@ -117,4 +117,6 @@ def _last_words(visit: Visit) -> list[str]:
     pstore = answer.get("pstore") or {}
     for text in pstore.values() if isinstance(pstore, dict) else pstore:
         lines += str(text).splitlines()
+    if answer.get("release") not in (None, visit.build.release):  # the trial died before it could write a journal
+        return lines
     return lines + [str(line) for line in answer.get("lines") or ()]

@@ -90,11 +90,11 @@ def _once(visit: Visit) -> str:
         raise visit.hold(NodeRefused(f"{visit.node.name} has no baseline from before its reboot",
                                      f"doit rollback:{visit.node.name}"))  # fmt: skip
     _ready(visit, boot_id)
-    rollout, deadline = visit.cluster.rollout, clock.monotonic() + PATIENCE
+    deadline = clock.monotonic() + PATIENCE
     while True:
         visit.say("verifying")
         now = _ask(visit)
-        findings = verify.compare(visit.build, boot_id, baseline, now, rollout.verify_modules, rollout.verify_commands)
+        findings = verify.compare(visit.build, boot_id, baseline, now, visit.cluster.rollout)
         _log(visit, findings)
         bad = verify.failed(findings)
         if not bad:

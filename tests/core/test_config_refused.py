@@ -147,6 +147,7 @@ REFUSED: dict[str, tuple[str, str, int, str]] = {
     "sudo": ("user: ansible", "user: ansible, sudo: none", 19, "ssh.sudo: must be all or helper, not none"),
     "rollout of a node": ("10.0.0.12}", "10.0.0.12, rollout: later}", 23, "nodes.kubenode2.rollout: must be true or false, not later"),
     "canary without rollout": ("    slots: 4", "    rollout: false", 28, "rollout.canary[0]: kubenode3 has rollout: false"),
+    "ignore all": ("canary: [kubenode3]", "verify: {ignore: [a]}", 28, "rollout.verify.ignore[0]: must be a part of a kernel message"),
     "key id": ("50%", "50%\n  sign_key: DEADBEEF", 19, "build.sign_key: must be the whole fingerprint of a key"),
     "fingerprint in groups": (
         "50%",

@@ -14,13 +14,14 @@ import pytest
 
 from kbuild_tasks.core import diagnosis, verify
 from kbuild_tasks.core.diagnosis import Sight
+from kbuild_tasks.core.model import Rollout
 from kbuild_tasks.core.nodestate import Seen
 from kbuild_tasks.core.rollout import Build
 from kbuild_tasks.core.verify import Check
 
 BUILD = Build("0123456789ab", "6.1.192-new", "b" * 40, "#1 SMP new", "c" * 64)
 ONE, TWO = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
-MODULES, COMMANDS = ("overlay", "br_netfilter"), ("test -d /sys",)
+ROLLOUT = Rollout(verify_modules=("overlay", "br_netfilter"), verify_commands=("test -d /sys",))
 HEALTH: dict[str, Any] = {
     "kernel_errors": ["ata1: COMRESET failed (errno=-16)", "ACPI BIOS Error (bug): AE_NOT_FOUND 0x0000beef"],
     "failed_units": ["fancontrol.service"],
@@ -52,9 +53,11 @@ def good() -> dict[str, Any]:
     }
 
 
-def check(answers: dict[str, Any], before: dict[str, Any] = BEFORE, build: Build = BUILD) -> list[str]:
+def check(
+    answers: dict[str, Any], before: dict[str, Any] = BEFORE, build: Build = BUILD, rollout: Rollout = ROLLOUT
+) -> list[str]:
     """What fails."""
-    return [f.what for f in verify.failed(verify.compare(build, TWO, before, Check(**answers), MODULES, COMMANDS))]
+    return [f.what for f in verify.failed(verify.compare(build, TWO, before, Check(**answers), rollout))]
 
 
 def put(*path: str, to: Any) -> Callable[[dict[str, Any]], None]:
@@ -300,3 +303,15 @@ def test_the_sentence_of_a_fall_back() -> None:
     assert told == "came back on 6.1.190-old: it went down again before it was verified"
     told, _ = diagnosis.fell_back(dataclasses.replace(seen, release=BUILD.release), BUILD, 20, [], "")
     assert "on another build of 6.1.192-new" in told
+
+
+def test_messages_that_the_user_passes_over() -> None:
+    answers = good()
+    answers["baseline"]["kernel_errors"] += [
+        "..MP-BIOS bug: 8254 timer not connected to IO-APIC",
+        "BUG: bad page state",
+    ]
+    passing = dataclasses.replace(ROLLOUT, verify_ignore=("8254 timer",))
+    assert check(answers, rollout=passing) == ["kernel log"], "the other one counts"
+    answers["baseline"]["kernel_errors"].pop()
+    assert check(answers) == ["kernel log"] and check(answers, rollout=passing) == []
