@@ -16,8 +16,10 @@ from typing import Any, NamedTuple
 from kbuild_tasks.core import units
 from kbuild_tasks.core.consistency import disagreements, entry_at, value_at
 from kbuild_tasks.core.defconfig import is_defconfig
-from kbuild_tasks.core.model import Build, Cluster, Kernel, Node, Rollout, Ssh, Waiver, Workdir
+from kbuild_tasks.core.model import Build, Cluster, Kernel, Node, Rollout, Ssh, Waiver, Window, Workdir
 from kbuild_tasks.core.schema import Problem, Tree, matcher, refusal, schema, validate
+
+_DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 
 class ProjectFile(NamedTuple):
@@ -107,10 +109,13 @@ def _build(given: dict[str, Tree]) -> Build:
 
 
 def _rollout(given: dict[str, Tree]) -> Rollout:
-    timeouts = dict.fromkeys(("panic_timeout", "reboot_timeout", "settle"), _seconds)
+    timeouts = dict.fromkeys(("panic_timeout", "reboot_timeout", "settle", "drain_timeout"), _seconds)
     values = _converted(given, {"canary": tuple, "batches": tuple, **timeouts})
     for key, below in values.pop("verify", {}).items():
         values[f"verify_{key}"] = tuple(below)
+    if window := values.get("window"):
+        days = {"days": tuple(sorted(_DAYS.index(day) for day in window["days"]))} if "days" in window else {}
+        values["window"] = Window(_minutes(window["from"]), _minutes(window["to"]), **days)
     return Rollout(**values)
 
 
@@ -132,6 +137,11 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list):
         return [_plain(below) for _, below in value]
     return value
+
+
+def _minutes(text: str) -> int:
+    hours, minutes = text.split(":")
+    return int(hours) * 60 + int(minutes)
 
 
 def _number(value: int | str) -> int | None:

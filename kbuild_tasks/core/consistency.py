@@ -30,6 +30,7 @@ def disagreements(tree: Tree, root: Path) -> list[Problem]:
     problems = [*_workdir(tree, root)]
     problems += _amounts(tree)
     problems += _waivers(tree)
+    problems += _window(tree)
     nodes = value_at(tree, "nodes")
     if isinstance(nodes, dict) and nodes:
         problems += _names(tree, nodes)
@@ -68,6 +69,7 @@ def _amounts(tree: Tree) -> Iterator[Problem]:
             yield Problem(line, place(*path), f"must be more than {word(text)}")
     limits = [("ssh", "connect_timeout", 1, 300), ("rollout", "panic_timeout", 1, 3600)]
     limits += [("rollout", "reboot_timeout", 10, 86400), ("rollout", "settle", 0, 86400)]
+    limits += [("rollout", "drain_timeout", 1, 86400)]
     for section, key, least, most in limits:
         line, text = entry_at(tree, section, key)
         seconds = _seconds(text)
@@ -102,6 +104,14 @@ def _waivers(tree: Tree) -> Iterator[Problem]:
                 yield Problem(line, f"kernel.waivers[{index}].until", f"{word(until)} is no day: {error}")
 
 
+def _window(tree: Tree) -> Iterator[Problem]:
+    line, opens = entry_at(tree, "rollout", "window", "from")
+    closes = value_at(tree, "rollout", "window", "to")
+    if isinstance(opens, str) and opens == closes:
+        yield Problem(line, "rollout.window", f"opens and closes at {word(opens)}: it would never be open",
+                      "take it out for any time")  # fmt: skip
+
+
 def _names(tree: Tree, nodes: dict[str, Tree]) -> Iterator[Problem]:
     """Names of nodes that stand for a node which must exist, and be fit for the part."""
     line, coordinator = entry_at(tree, "build", "coordinator")
@@ -117,6 +127,9 @@ def _names(tree: Tree, nodes: dict[str, Tree]) -> Iterator[Problem]:
             yield _no_node(line, where, name, nodes)
         elif isinstance(name, str) and _of(nodes[name], "hold")[1] is True:
             what = f"{word(name)} has hold: true, so it gets no kernel"
+            yield Problem(line, where, what, "take it out of one of the two")
+        elif isinstance(name, str) and _of(nodes[name], "rollout")[1] is False:
+            what = f"{word(name)} has rollout: false, so it gets no kernel"
             yield Problem(line, where, what, "take it out of one of the two")
     for name, node in nodes.items():
         line, connection = _of(node, "connection")

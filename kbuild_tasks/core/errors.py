@@ -54,7 +54,12 @@ class NodeUnreachable(KbuildError):
 
 
 class NodeRefused(KbuildError):
-    """A node was reached, but is not fit for the work: no sudo, another compiler, no space."""
+    """A node was reached, but is not fit for the work: no sudo, another compiler, no space.
+
+    word  what the helper refused for, in one word: space-boot, denied, fence ...; "" for others
+    """
+
+    word = ""
 
 
 class CommandFailed(KbuildError):

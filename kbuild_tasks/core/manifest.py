@@ -45,14 +45,17 @@ def build_manifest(
     commit          of the project, where all of it is committed
 
     build_id is vmlinux's GNU build id as stage compile read it (a running kernel tells its own in /sys/kernel/notes),
-    None where the linker makes none; packages_sha256 covers modules and headers too.
+    None where the linker makes none; packages_sha256 covers modules and headers too. config_sha256 (of the .config,
+    which /proc/config.gz shows) and uname_version (`uname -v`) are there where compile told them.
     """
+    compiled = receipts.get("compile", {}).get("results", {})
     checkout = f"git checkout {commit} && " if commit else ""
     return {
         "version": VERSION,
-        "build_id": receipts.get("compile", {}).get("results", {}).get("build_id"),
+        "build_id": compiled.get("build_id"),
         "packages_sha256": packages_sha256(packages),
         "kernelrelease": kernelrelease,
+        **{key: compiled[key] for key in ("config_sha256", "uname_version") if key in compiled},
         "packages": [
             {
                 "file": package.file,

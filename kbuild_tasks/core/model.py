@@ -59,6 +59,7 @@ class Ssh:
     identity: str | None = None  # "~" is expanded by the user of it (effects/node.py)
     known_hosts: str | None = None
     connect_timeout: int = 5
+    sudo: str = "all"  # "all" | "helper": what the account may run as root on the nodes
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,16 @@ class Node:
     hold: bool = False
     port: int = 22
     line: int = 0  # in cluster.yaml
+    rollout: bool = True  # False: compiles, but does not get the kernel
+
+
+@dataclass(frozen=True)
+class Window:
+    """When nodes may be rebooted: minutes after midnight, UTC; `days` (0: Monday) are those on which it opens."""
+
+    start: int
+    end: int  # not after start: on the next day
+    days: tuple[int, ...] = (0, 1, 2, 3, 4, 5, 6)
 
 
 @dataclass(frozen=True)
@@ -84,6 +95,11 @@ class Rollout:
     settle: int = 20
     verify_modules: tuple[str, ...] = ()
     verify_commands: tuple[str, ...] = ()
+    verify_ignore: tuple[str, ...] = ()  # parts of kernel messages
+    window: Window | None = None  # None: at any time
+    drain_timeout: int = 300
+    kubeconfig: str | None = None
+    signature: str = "auto"  # "auto" | "required" | "off"
 
 
 @dataclass(frozen=True)

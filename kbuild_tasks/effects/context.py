@@ -72,6 +72,7 @@ class Context:
 
     receipts  parsed receipts of the stages it follows: {"extract": {"inputs": ..., "results": ...}}
     emit      progress events for whoever shows them; a stage never prints
+    rollout   what the tasks of one roll-out share
     """
 
     cluster: Cluster
@@ -80,6 +81,7 @@ class Context:
     node: Node | None = None
     receipts: Mapping[str, Any] = field(default_factory=dict)
     emit: Callable[[str, Mapping[str, Any]], None] = lambda kind, data: None
+    rollout: Any = None  # effects.rollout.Run, for the stages of the roll-out half
 
     @property
     def log(self) -> Path:

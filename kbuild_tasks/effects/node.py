@@ -11,7 +11,8 @@ not do: dash reads ahead and swallows the payload.) The answer stands between tw
 banner, a motd or a talkative .bashrc does no harm; the closing line carries the script's status, so that ssh's own
 255 and a lost connection cannot be mistaken for it.
 
-A script refuses with `die "has no space left<TAB>hint"` (common.sh): the node's name is put in front.
+A script refuses with `die "has no space left<TAB>hint"` (common.sh): the node's name is put in front. The helper adds a
+third field, the refusal as one word.
 """
 
 from __future__ import annotations
@@ -69,12 +70,22 @@ def ask(
     Raises NodeUnreachable (not reached, lost, too slow), NotAdmitted (no sudo), NodeRefused (the script's own words),
     CommandFailed (the script failed), KbuildError (this machine is not the node that it should be).
     """
-    word = secrets.token_hex(8)
+    word = new_word()
     body = _assemble(text, values or {}, word)
     data = f"{len(body)}\n".encode() + body + (payload or b"")
+    return converse(cluster, node, _argv(cluster, node, sudo), data, word, timeout)
+
+
+def new_word() -> str:
+    """What frames one answer."""
+    return secrets.token_hex(8)
+
+
+def converse(cluster: Cluster, node: Node, argv: list[str], data: bytes, word: str, timeout: float) -> dict[str, Any]:
+    """Run a command that answers in the frame of `word`, `data` on its stdin. Raises as ask() does."""
     env = {**os.environ, "LC_ALL": "C"}
     try:
-        done = shell.run(_argv(cluster, node, sudo), env=env, stdin=data, timeout=timeout, check=False)
+        done = shell.run(argv, env=env, stdin=data, timeout=timeout, check=False)
     except CommandFailed as error:
         if not error.timed_out:
             raise
@@ -96,7 +107,21 @@ def _argv(cluster: Cluster, node: Node, sudo: bool) -> list[str]:
         prefix = ["sudo", "-n"] if sudo and os.geteuid() != 0 else []
         return [*prefix, "sh", "-c", BOOT, "kbuild", ""]
     command = f"sudo -n {REMOTE}" if sudo and cluster.ssh.user != "root" else REMOTE
-    return ["ssh", "-F", str(ssh.config(cluster)), "-T", "--", node.name, command]
+    return ssh_argv(cluster, node, command)
+
+
+def ssh_argv(cluster: Cluster, node: Node, command: str, *, alone: bool = False) -> list[str]:
+    """ssh with a command of ours. `alone`: over a connection of its own, for a node that is about to go down or comes
+    back: a shared one may belong to the boot before, and hangs."""
+    options = ["-o", "ControlMaster=no", "-o", "ControlPath=none"] if alone else []
+    return ["ssh", "-F", str(ssh.config(cluster)), *options, "-T", "--", node.name, command]
+
+
+def hang_up(cluster: Cluster, node: Node) -> None:
+    """End the shared connection to a node, if there is one."""
+    if node.connection != "local":
+        argv = ["ssh", "-F", str(ssh.config(cluster)), "-O", "exit", "--", node.name]
+        shell.run(argv, timeout=5, check=False)
 
 
 def _assemble(text: str, values: Mapping[str, str | int], word: str) -> bytes:
@@ -130,8 +155,10 @@ def _answer(node: Node, answer: str, status: int, stderr: str) -> dict[str, Any]
     refusals = [line.removeprefix(REFUSAL) for line in lines if line.startswith(REFUSAL)]
     evidence = [line for line in lines if not line.startswith(REFUSAL)][-6:]
     if refusals:
-        sentence, _, hint = refusals[-1].partition("\t")
-        raise NodeRefused(f"{node.name} {sentence}", hint or None, evidence=evidence)
+        sentence, hint, word = [*refusals[-1].split("\t"), "", ""][:3]
+        refused = NodeRefused(f"{node.name} {sentence}", hint or None, evidence=evidence)
+        refused.word = word
+        raise refused
     raise CommandFailed(f"{node.name} ended the script with status {status}", evidence=evidence, code=status)
 
 

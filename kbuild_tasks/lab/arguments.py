@@ -9,17 +9,20 @@ from kbuild_tasks.core.errors import ConfigError
 from kbuild_tasks.lab import names
 
 USAGE = """\
-doit lab up [--nodes N] [--cpus SHARE...]   a cluster on this machine: kubenode1 (coordinator), kubenode2 ...
+doit lab up [--nodes N] [--vms N|KIND...] [--cpus SHARE...]
+                                            a cluster on this machine: kubenode1 (coordinator), kubenode2 ... are
+                                            containers; kubenode7 ... are VMs, which boot a kernel of their own.
+                                            KIND: systemd-boot (default), grub, extlinux
 doit lab down [--wipe]                      end it; with --wipe the nodes' disks go too
 doit lab status [--json]                    the nodes and what is wrong with them on purpose
 doit lab exec NODE [--user U] [--] CMD...   run a command there: in the project as builder on kubenode1,
-                                            at home as ansible elsewhere
+                                            at home as ansible elsewhere (in a VM by ssh)
 doit lab shell NODE [--user U]              a login shell there
 doit lab stop NODE                          power cut           doit lab start NODE   power back
 doit lab freeze NODE                        stands still        doit lab thaw NODE    goes on
 doit lab cut NODE                           cable pulled        doit lab join NODE    plugged in again
 doit lab cpu NODE SHARE                     0.5 or 50% of a core, 2 cores, max
-doit lab base                               build the nodes' base image, if it is not there
+doit lab base [--vms KIND...]               build the nodes' base images, if they are not there
 """
 HINT = "doit lab --help"
 ON_A_NODE = frozenset({"stop", "start", "freeze", "thaw", "cut", "join"})
@@ -32,6 +35,7 @@ class Request:
     verb: str
     node: str = ""
     nodes: int | None = None
+    vms: tuple[str, ...] | None = None
     shares: tuple[str, ...] = ()
     user: str | None = None
     argv: tuple[str, ...] = ()
@@ -55,8 +59,7 @@ def parse(words: Sequence[str]) -> Request:
     if verb == "status":
         return Request(verb, json=_flag(verb, rest, "--json"))
     if verb == "base":
-        _flag(verb, rest, None)
-        return Request(verb)
+        return _base(rest)
     if verb == "cpu":
         if len(rest) != 2:
             raise ConfigError("doit lab cpu takes a node and a share", "doit lab cpu kubenode2 50%")
@@ -70,24 +73,43 @@ def parse(words: Sequence[str]) -> Request:
 
 def _up(rest: list[str]) -> Request:
     nodes: int | None = None
+    vms: tuple[str, ...] | None = None
     shares: tuple[str, ...] = ()
     while rest:
-        word = rest.pop(0)
-        option, equals, value = word.partition("=")
-        values = [value] if equals else []
-        while rest and not rest[0].startswith("-") and not equals:
-            values.append(rest.pop(0))
+        word, option, values = _option(rest)
         if option in ("-n", "--nodes") and len(values) == 1:
             nodes = names.count(values[0])
+        elif option == "--vms" and values:
+            vms = names.kinds(values)
         elif option == "--cpus" and values:
             shares = tuple(share for text in values for share in text.split(","))
             for share in shares:
                 names.share(share)
-        elif option in ("-n", "--nodes", "--cpus"):
-            raise ConfigError(f"doit lab up: {option} needs a value", "doit lab up --nodes 3 --cpus 1 0.5")
+        elif option in ("-n", "--nodes", "--vms", "--cpus"):
+            raise ConfigError(f"doit lab up: {option} needs a value", "doit lab up --nodes 3 --vms 2 --cpus 1 0.5")
         else:
             raise ConfigError(f"doit lab up does not know {word!r}", HINT)
-    return Request("up", nodes=nodes, shares=shares)
+    return Request("up", nodes=nodes, vms=vms, shares=shares)
+
+
+def _base(rest: list[str]) -> Request:
+    vms: tuple[str, ...] | None = None
+    while rest:
+        word, option, values = _option(rest)
+        if option != "--vms":
+            raise ConfigError(f"doit lab base does not know {word!r}", HINT)
+        vms = names.kinds(values) if values else names.VM_KINDS
+    return Request("base", vms=vms)
+
+
+def _option(rest: list[str]) -> tuple[str, str, list[str]]:
+    """Take (word, option, values) from the front: "--a=b", "--a b c"."""
+    word = rest.pop(0)
+    option, equals, value = word.partition("=")
+    values = [value] if equals else []
+    while rest and not rest[0].startswith("-") and not equals:
+        values.append(rest.pop(0))
+    return word, option, values
 
 
 def _session(verb: str, rest: list[str]) -> Request:

@@ -12,7 +12,7 @@ import fcntl
 import os
 import platform
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -151,42 +151,51 @@ def ensure(places: Places, tell: Callable[[str], None]) -> Path:
     if os.geteuid() != 0:
         raise KbuildError("the lab's base image is not built, and building it needs root", "sudo script/setup")
     places.bases.mkdir(parents=True, exist_ok=True)
-    with _only_one(places.bases / ".lock"):
+    log = places.logs / "base.log"
+    with only_one(places.bases / ".lock"), told("the lab's base image", log):
         if not base.is_dir():
             tell("building the lab's base image (once, about 90 s)")
-            _build(wanted, base, places.logs / "base.log")
-            _remove_unused(base)
+            for stale in base.parent.glob("base-*.tmp"):
+                shutil.rmtree(stale)
+            scratch = base.with_name(f"{base.name}.tmp")
+            try:
+                make_tree(wanted, scratch, log)
+                scratch.rename(base)
+            finally:
+                if scratch.exists():
+                    shutil.rmtree(scratch)
+            remove_unused(base, "base-*")
     return base
 
 
-def _build(wanted: Recipe, base: Path, log: Path) -> None:
-    for stale in base.parent.glob("base-*.tmp"):
-        shutil.rmtree(stale)
-    scratch = base.with_name(f"{base.name}.tmp")
+@contextlib.contextmanager
+def told(what: str, log: Path) -> Iterator[None]:
+    """A new log for the making of an image; a program that fails is told as what the user misses."""
     log.parent.mkdir(parents=True, exist_ok=True)
     log.unlink(missing_ok=True)
     try:
-        if wanted.distribution == "debian":
-            _install_debian(wanted, scratch, log)
-        else:
-            _install_arch(wanted, scratch, log)
-        _furnish(wanted, scratch, log)
-        scratch.rename(base)
+        yield
     except CommandFailed as error:
         raise KbuildError(
-            "the lab's base image could not be built",
-            "see the log; script/setup tries again",
+            f"{what} could not be built",
+            "see the log; script/setup installs what it needs",
             evidence=[error.message, *error.evidence],
             log=str(log),
         ) from None
-    finally:
-        if scratch.exists():
-            shutil.rmtree(scratch)
 
 
-def _remove_unused(current: Path) -> None:
-    """Bases of older recipes go, unless a lab that is up holds one (holder.py locks it)."""
-    for other in current.parent.glob("base-*"):
+def make_tree(wanted: Recipe, root: Path, log: Path, hooks: Sequence[str] = ()) -> None:
+    """Install and furnish a userland. hooks: more options for mmdebstrap."""
+    if wanted.distribution == "debian":
+        _install_debian(wanted, root, log, hooks)
+    else:
+        _install_arch(wanted, root, log)
+    inside(root, wanted.script, [wanted.distribution], log)
+
+
+def remove_unused(current: Path, pattern: str) -> None:
+    """Bases of older recipes go, unless a lab that is up holds one (its holder locks it)."""
+    for other in current.parent.glob(pattern):
         if other == current or not other.is_dir():
             continue
         fd = os.open(other, os.O_RDONLY | os.O_DIRECTORY)
@@ -201,10 +210,10 @@ def _remove_unused(current: Path) -> None:
             os.close(fd)
 
 
-def _install_debian(wanted: Recipe, root: Path, log: Path) -> None:
+def _install_debian(wanted: Recipe, root: Path, log: Path, hooks: Sequence[str]) -> None:
     options = ['--aptopt=Acquire::Languages "none"', "--aptopt=APT::Install-Recommends false"]
     options += [f"--dpkgopt=path-exclude={pattern}" for pattern in LEFT_OUT]
-    options += [f"--include={','.join(wanted.packages)}", *_proxies()]
+    options += [f"--include={','.join(wanted.packages)}", *hooks, *_proxies()]
     shell.run(
         _at_mnt(root, ["mmdebstrap", "--variant=minbase", *options, wanted.release, f"/mnt/{root.name}"])
         + list(_mirrors(wanted.release)),
@@ -240,14 +249,14 @@ def _install_arch(wanted: Recipe, root: Path, log: Path) -> None:
     )
 
 
-def _furnish(wanted: Recipe, root: Path, log: Path) -> None:
-    """Run base.sh inside the new root: without network, and without a trace of nspawn on the machine's /run."""
+def inside(root: Path, script: str, arguments: Sequence[str], log: Path) -> None:
+    """Run a script inside a new root: without network, and without a trace of nspawn on the machine's /run."""
     nspawn = ["systemd-nspawn", "--quiet", "--settings=no", "--register=no", "--keep-unit", "--as-pid2", "--pipe"]
     nspawn += ["--private-network", "--resolv-conf=off", "--timezone=off", "--directory", str(root)]
     private_run = 'mount -t tmpfs tmpfs /run && exec "$@"'
     shell.run(
-        ["unshare", "--mount", "--", "sh", "-c", private_run, "sh", *nspawn, "/bin/sh", "-s", wanted.distribution],
-        stdin=wanted.script,
+        ["unshare", "--mount", "--", "sh", "-c", private_run, "sh", *nspawn, "/bin/sh", "-s", *arguments],
+        stdin=script,
         env={"PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), "LANG": "C.UTF-8"},
         log=log,
         timeout=BUILD_SECONDS,
@@ -256,7 +265,7 @@ def _furnish(wanted: Recipe, root: Path, log: Path) -> None:
 
 
 @contextlib.contextmanager
-def _only_one(path: Path) -> Iterator[None]:
+def only_one(path: Path) -> Iterator[None]:
     with open(path, "a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -28,7 +28,8 @@ from typing import Any
 from kbuild_tasks.effects.files import write_json
 from kbuild_tasks.lab import linux
 from kbuild_tasks.lab.cgroups import Tree
-from kbuild_tasks.lab.nodes import Network, Node, NodeSpec
+from kbuild_tasks.lab.nodes import Container, Network, Node, NodeSpec
+from kbuild_tasks.lab.vm import Vm, VmSpec
 
 REQUEST_BYTES = 1 << 20
 REBOOT = 133  # systemd-nspawn(1), --keep-unit: "exit ... with the special exit status 133" when the container reboots
@@ -49,9 +50,15 @@ class Holder:
         disks = os.open(self.spec["disks"], os.O_PATH | os.O_DIRECTORY)
         base = os.open(self.spec["base"], os.O_RDONLY | os.O_DIRECTORY)
         fcntl.flock(base, fcntl.LOCK_SH)  # in use as long as we live: base.py removes no such base
+        bases = os.open(self.spec["bases"], os.O_PATH | os.O_DIRECTORY)
         logs = os.open(self.spec["logs"], os.O_PATH | os.O_DIRECTORY)
         linux.mount("tmpfs", "/run", "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "mode=755")
-        for name, fd in (("disks", disks), ("base", base), ("logs", logs)):  # under /run no path needs escaping
+        for name, fd in (
+            ("disks", disks),
+            ("base", base),
+            ("bases", bases),
+            ("logs", logs),
+        ):  # under /run no path needs escaping
             os.mkdir(f"/run/{name}")
             linux.mount(f"/proc/self/fd/{fd}", f"/run/{name}", "none", linux.MS_BIND)
         self.network.make()
@@ -60,11 +67,14 @@ class Holder:
     def add(self, specs: list[dict[str, Any]]) -> None:
         """Make nodes and switch them on; those that are there stay as they are."""
         for value in specs:
-            spec = NodeSpec.from_json(value)
-            if spec.name not in self.nodes:
-                node = Node(spec, self.tree)
+            if value["name"] not in self.nodes:
+                node: Node
+                if "kind" in value:
+                    node = Vm(VmSpec.from_json(value), self.tree)
+                else:
+                    node = Container(NodeSpec.from_json(value), self.tree)
                 node.make(self.network)
-                self.nodes[spec.name] = node
+                self.nodes[node.name] = node
                 node.start()
 
     def serve(self) -> None:

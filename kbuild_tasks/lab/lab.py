@@ -8,27 +8,29 @@ the holder (control socket), not of files that may lie.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kbuild_tasks.core.errors import EVIDENCE_LINES, CommandFailed, KbuildError
+from kbuild_tasks.core.errors import EVIDENCE_LINES, CommandFailed, KbuildError, NodeUnreachable
 from kbuild_tasks.effects import shell
-from kbuild_tasks.lab import base, control, disks, enter, names, ready
+from kbuild_tasks.lab import accel, base, control, disks, names, ready, vm_disk, vm_image
 from kbuild_tasks.lab.cgroups import Tree
 from kbuild_tasks.lab.names import Places
+from kbuild_tasks.lab.nodes import NodeSpec
+from kbuild_tasks.lab.session import Session, holder, leader
+from kbuild_tasks.lab.vm import VmSpec
 
 START_SECONDS = 30
+SSH_FAILED = 255  # ssh(1), EXIT STATUS
 
 
 @dataclass(frozen=True)
 class NodeStatus:
-    """One node as `status` shows it. share: cores, None: no limit; exit: how its last systemd-nspawn ended."""
+    """One node as `status` shows it. share: cores, None: no limit; exit: how its last process ended."""
 
     name: str
     address: str
@@ -38,6 +40,7 @@ class NodeStatus:
     boots: int
     exit: int | None
     volatile: bool
+    kind: str  # "container", or one of names.VM_KINDS
 
 
 class Lab:
@@ -51,32 +54,53 @@ class Lab:
     # -- life ------------------------------------------------------------------------------------------------------
 
     def up(
-        self, nodes: int | None = None, shares: Sequence[str] = (), tell: Callable[[str], None] = lambda line: None
+        self,
+        nodes: int | None = None,
+        shares: Sequence[str] = (),
+        tell: Callable[[str], None] = lambda line: None,
+        vms: int | Sequence[str] | None = None,
     ) -> list[NodeStatus]:
-        """Bring up so many nodes (None: those there are, or 3), working and reachable as `ansible` by ssh.
+        """Bring up so many containers (None: those there are, or 3) and VMs (a number, or a kind each; None: those
+        there are), working and reachable as `ansible` by ssh.
 
         More nodes than before are added; more than asked are left alone. A node that is off, frozen or cut off is
         made well. Raises KbuildError.
         """
+        kinds = names.kinds([str(vms)] if isinstance(vms, int) else vms or ())
         ready.require_root()
-        ready.require_programs()
+        ready.require_programs(vms=bool(kinds))
         self.tree.require()
         with self._alone():
             found = self._ask("status", missing_ok=True)
-            wanted = nodes or (len(found["nodes"]) if found else names.DEFAULT_NODES)
-            values = names.shares(tuple(shares), wanted)
+            there = {name: str(node["kind"]) for name, node in found["nodes"].items()} if found else {}
+            machines = {name: kind for name, kind in there.items() if kind in names.VM_KINDS}
+            wanted = nodes or (len(there) - len(machines) if found else names.DEFAULT_NODES)
+            all_vms = names.vms(max(wanted, len(there) - len(machines)), machines, kinds)
+            everyone = [*names.NODES[:wanted], *all_vms]
+            values = names.shares(tuple(shares), len(everyone))
             lower = Path(found["base"]) if found else base.ensure(self.places, tell)
+            new_vms = {name: kind for name, kind in all_vms.items() if name not in there}
             disks.lend(self.root)
+            specs: list[NodeSpec | VmSpec] = []
+            specs += disks.specs(self.places, lower, [name for name in everyone if name not in there | all_vms])
+            specs += self._vm_specs(new_vms, tell) if new_vms else []
             if found is None:
                 self._clear()
-                self._launch(lower, wanted)
+                self._launch(lower, specs)
             else:
-                self._heal(found, lower, wanted)
-            ready.wait_for_ssh(self._holder(), names.NODES[:wanted], self.places.keys, self.places.logs)
+                self._heal(found, specs)
+            if all_vms:
+                tell(f"waiting for {', '.join(all_vms)}")
+            self._wait_for(everyone)
             if shares:  # after the boot, which is nobody's measurement
-                for name, value in zip(names.NODES, values, strict=False):
+                for name, value in zip(everyone, values, strict=True):
                     self.tree.set_share(name, value)
             return self.status()
+
+    def _vm_specs(self, nodes: Mapping[str, str], tell: Callable[[str], None]) -> list[VmSpec]:
+        images = vm_image.ensure(self.places, nodes.values(), tell)
+        accelerator = accel.choose(images.kernel, self.places.bases / "accelerator.json", tell)
+        return vm_disk.specs(self.places, images, nodes, accelerator)
 
     def down(self, wipe: bool = False) -> bool:
         """End everything that the lab has on the machine; with `wipe` the nodes' disks too. False: nothing was up."""
@@ -111,6 +135,7 @@ class Lab:
                     node["boots"],
                     node["exit"],
                     node["volatile"],
+                    node["kind"],
                 )
             )
         return listed
@@ -130,13 +155,14 @@ class Lab:
     ) -> shell.Done:
         """Run a command in a node and collect what it says (see command() for where and as whom).
 
-        Raises CommandFailed like shell.run."""
-        done = shell.run(self.command(node, argv, user, env), stdin=stdin, timeout=timeout, check=False)
+        Raises CommandFailed like shell.run, and NodeUnreachable for a VM."""
+        session = self._session(node, user, env or {})
+        done = shell.run(session.command(argv), stdin=stdin, timeout=timeout, check=False)
         if check and done.code != 0:
-            said = (done.err.strip() or done.out.strip()).splitlines()
-            raise CommandFailed(
-                f"{node}: {argv[0]} ended with status {done.code}", evidence=said[-EVIDENCE_LINES:], code=done.code
-            )
+            said = (done.err.strip() or done.out.strip()).splitlines()[-EVIDENCE_LINES:]
+            if session.leader.is_vm and done.code == SSH_FAILED:
+                raise NodeUnreachable(f"{node} could not be reached by ssh", "doit lab status", evidence=said)
+            raise CommandFailed(f"{node}: {argv[0]} ended with status {done.code}", evidence=said, code=done.code)
         return done
 
     def command(
@@ -148,45 +174,23 @@ class Lab:
               `ansible` elsewhere, at home
         env   more variables; nothing else is handed on
         """
-        leader, user, directory, environment = self._session(node, user, env or {})
-        pairs = [f"{name}={value}" for name, value in environment.items()]
-        return [sys.executable, "-m", "kbuild_tasks.lab.enter", str(leader), user, directory, *pairs, "--", *argv]
+        return self._session(node, user, env or {}).command(argv)
 
     def run_here(self, node: str, argv: Sequence[str], user: str | None = None) -> int:
         """Run argv with our own stdin, stdout, stderr and terminal; the status as a shell tells it.
 
-        TERM, NO_COLOR and LANG pass. The calling process should end soon after: its children are the node's now."""
+        TERM, NO_COLOR and LANG pass. The calling process should end soon after: its children are the node's now; for a
+        VM it becomes ssh."""
         passed = {name: os.environ[name] for name in ("TERM", "NO_COLOR", "LANG") if name in os.environ}
-        leader, user, directory, environment = self._session(node, user, passed)
-        return enter.enter(leader, enter.command_line(argv, user, environment), directory)
+        return self._session(node, user, passed).run_here(argv)
 
-    def _session(self, node: str, user: str | None, more: Mapping[str, str]) -> tuple[int, str, str, dict[str, str]]:
+    def _session(self, node: str, user: str | None, more: Mapping[str, str]) -> Session:
         ready.require_root()
-        coordinator = names.known(node) == names.COORDINATOR
-        user = user or (names.BUILD_USER if coordinator else names.REMOTE_USER)
-        home = "/root" if user == "root" else f"/home/{user}"
-        paths = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
-        if coordinator:
-            paths.insert(0, f"{self.root}/.venv/bin")
-        environment = {"HOME": home, "USER": user, "LOGNAME": user, "SHELL": "/bin/bash", "PATH": ":".join(paths)}
-        environment |= {"LANG": "C.UTF-8"} | dict(more)
-        leader = self.leader(node)
-        if self.tree.frozen(node):
-            raise KbuildError(f"{node} is frozen: a command there would not start", f"doit lab thaw {node}")
-        return leader, user, str(self.root) if coordinator else home, environment
+        return Session.of(self.places, self.tree, node, user, more)
 
     def leader(self, node: str) -> int:
-        """The pid of a node's init, as the machine numbers it. Raises KbuildError when the node is off."""
-        for pid in self.tree.pids(names.known(node)):
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-                chain = Path(f"/proc/{pid}/status").read_text().partition("NSpid:")[2].split("\n")[0].split()
-                if len(chain) > 2 and chain[-1] == "1":  # machine, holder, node: init of the innermost
-                    return pid
-        if not self.tree.pids("holder"):
-            raise KbuildError("the lab is not up", "doit lab up")
-        if node not in self.tree.members():
-            raise KbuildError(f"the lab that is up has no {node}", f"doit lab up --nodes {names.NODES.index(node) + 1}")
-        raise KbuildError(f"{node} is not running", f"doit lab start {node}; doit lab status")
+        """The pid of a container's init or a VM's QEMU, as the machine numbers it. KbuildError when the node is off."""
+        return leader(self.tree, node).pid
 
     # -- trouble, on purpose ------------------------------------------------------------------------------------------
 
@@ -194,10 +198,11 @@ class Lab:
         """Power cut: every process of the node is gone at once; its disk stays."""
         self._tell("stop", node)
 
-    def start(self, node: str) -> None:
-        """Power back, with the same disk; returns when ssh answers."""
+    def start(self, node: str, wait: bool = True) -> None:
+        """Power back, with the same disk; returns when ssh answers, or at once with wait=False."""
         self._tell("start", node)
-        ready.wait_for_ssh(self._holder(), [node], self.places.keys, self.places.logs)
+        if wait:
+            self._wait_for([node])
 
     def freeze(self, node: str) -> None:
         """The whole node stands still; its connections stay open and silent."""
@@ -231,10 +236,9 @@ class Lab:
 
     # -- below ----------------------------------------------------------------------------------------------------
 
-    def _heal(self, found: dict[str, Any], lower: Path, wanted: int) -> None:
-        missing = [name for name in names.NODES[:wanted] if name not in found["nodes"]]
-        if missing:
-            self._ask("add", nodes=[spec.as_json() for spec in disks.specs(self.places, lower, missing)])
+    def _heal(self, found: dict[str, Any], specs: Sequence[NodeSpec | VmSpec]) -> None:
+        if specs:
+            self._ask("add", nodes=[spec.as_json() for spec in specs])
         for name, node in found["nodes"].items():
             if node["cut"]:
                 self._ask("join", node=name)
@@ -243,9 +247,19 @@ class Lab:
             elif self.tree.frozen(name):
                 self.tree.freeze(name, False)
 
-    def _launch(self, lower: Path, wanted: int) -> None:
+    def _wait_for(self, nodes: Sequence[str]) -> None:
+        listed = self._ask("status")["nodes"]
+        slow = any(listed[node]["kind"] in names.VM_KINDS for node in nodes)
+
+        def crashed() -> list[str]:
+            found = self._ask("status")["nodes"]
+            return [name for name, node in found.items() if node["wanted"] and not node["on"]]
+
+        seconds = ready.VM_SSH_SECONDS if slow else ready.SSH_SECONDS
+        ready.wait_for_ssh(holder(self.places), nodes, self.places, seconds, crashed)
+
+    def _launch(self, lower: Path, specs: Sequence[NodeSpec | VmSpec]) -> None:
         self.places.logs.mkdir(parents=True, exist_ok=True)
-        specs = disks.specs(self.places, lower, names.NODES[:wanted])
         self.places.run.mkdir(mode=0o700)
         self.tree.make("holder")
         request = {
@@ -255,6 +269,7 @@ class Lab:
             "control": str(self.places.control),
             "disks": str(self.places.disks),
             "base": str(lower),
+            "bases": str(self.places.bases),
             "logs": str(self.places.logs),
             "nodes": [spec.as_json() for spec in specs],
         }
@@ -274,12 +289,6 @@ class Lab:
         self.tree.end()
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(self.places.run)
-
-    def _holder(self) -> int:
-        try:
-            return int(json.loads(self.places.state.read_text())["pid"])
-        except (OSError, ValueError, KeyError):
-            raise KbuildError("the lab is not up", "doit lab up") from None
 
     def _ask(self, verb: str, missing_ok: bool = False, **more: Any) -> Any:
         """The holder's answer; None where there is no holder and missing_ok."""

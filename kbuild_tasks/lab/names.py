@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,8 @@ MAX_NODES = 16
 DEFAULT_NODES = 3
 COORDINATOR = "kubenode1"
 NODES = tuple(f"kubenode{i}" for i in range(1, MAX_NODES + 1))
+FIRST_VM = 7  # kubenode7, unless there are containers of that name
+VM_KINDS = ("systemd-boot", "grub", "extlinux")  # by the loader that boots them; the first is the default
 SUBNET = "10.77.0"
 GATEWAY = f"{SUBNET}.1"
 PREFIX_LENGTH = 24
@@ -49,6 +52,43 @@ def count(text: str | int) -> int:
     return number
 
 
+def kinds(texts: Sequence[str]) -> tuple[str, ...]:
+    """The kinds of VMs as the user gave them: "2" is two of the default kind; else a kind each. ConfigError else."""
+    found: list[str] = []
+    for text in (part for given in texts for part in given.split(",")):
+        if text.isdecimal() and 1 <= int(text) <= MAX_NODES:
+            found += [VM_KINDS[0]] * int(text)
+        elif text in VM_KINDS:
+            found.append(text)
+        else:
+            raise ConfigError(
+                f"{text!r} is neither a number of VMs nor a kind of them", f"the kinds are {', '.join(VM_KINDS)}"
+            )
+    return tuple(found)
+
+
+def vms(containers: int, present: Mapping[str, str], wanted: Sequence[str]) -> dict[str, str]:
+    """Name -> kind of the VMs that a lab of so many containers and `wanted` kinds has, where `present` are there.
+
+    Those that are there keep their names; further ones follow them, from kubenode7 or after the last container.
+    Raises ConfigError where that is not possible.
+    """
+    taken = sorted(present, key=NODES.index)
+    if taken and containers > NODES.index(taken[0]):
+        raise ConfigError(f"{taken[0]} is a VM of the lab that is up, not a container", "doit lab down, then up again")
+    found = dict(present)
+    for name, kind in zip(taken, wanted, strict=False):
+        if present[name] != kind:
+            raise ConfigError(f"{name} is up as a VM of kind {present[name]}", "doit lab down, then up again")
+    start = NODES.index(taken[-1]) + 1 if taken else max(FIRST_VM - 1, containers)
+    more = wanted[len(taken) :]
+    if start + len(more) > MAX_NODES:
+        raise ConfigError(
+            f"{len(more)} VMs after {NODES[start - 1]} are too many", f"the last node of a lab is {NODES[-1]}"
+        )
+    return found | dict(zip(NODES[start:], more, strict=False))
+
+
 def share(text: str) -> float | None:
     """A CPU share: "0.5" and "50%" are half of one core, "2" two cores, "max" no limit (None). ConfigError else."""
     if text == "max":
@@ -77,7 +117,7 @@ class Places:
 
     root     the project directory, bound at the same path in the coordinator
     home     keys, the nodes' disks, logs: <root>/.lab, or ${KBUILD_LAB_DIR}/<id>
-    bases    base-<recipe>/: <root>/.lab, or ${KBUILD_LAB_DIR} (then several projects share them)
+    bases    base-<recipe>/, vm-<recipe>/: <root>/.lab, or ${KBUILD_LAB_DIR} (then several projects share them)
     """
 
     root: Path

@@ -1,6 +1,9 @@
 """One node, and the network that joins them, as the holder sees them: inside the lab's namespaces.
 
-A node's root is an overlay: the shared base below, the node's own disk (a directory under .lab/nodes) above. Its
+What all nodes have in common is Node: a process in a cgroup of its own, which is the node as long as it lives. Here is
+the container; vm.py has the other kind.
+
+A container's root is an overlay: the shared base below, the node's own disk (a directory under .lab/nodes) above. Its
 network is a namespace with one veth, so address and link survive a reboot and a power cut of the node, as a cable
 does. systemd runs in it under systemd-nspawn, which we start again when it says that the node rebooted.
 """
@@ -25,7 +28,7 @@ ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:
 
 @dataclass(frozen=True)
 class NodeSpec:
-    """A node as lab.py asks for it.
+    """A container as lab.py asks for it.
 
     binds  (path, writable) of the machine that the node sees at the same path
     hide   path covered by an empty tmpfs in the node; None: nothing
@@ -46,7 +49,8 @@ class NodeSpec:
 
 
 class Network:
-    """br0 with the gateway's address, and a veth pair a node: eth0 inside, lab<N> at the bridge."""
+    """br0 with the gateway's address, and a port lab<N> a node: a container's is one end of a veth pair (eth0
+    inside), a VM's a tap."""
 
     def __init__(self) -> None:
         self.cut: set[str] = set()
@@ -59,6 +63,10 @@ class Network:
             f"address add {names.GATEWAY}/{names.PREFIX_LENGTH} dev br0",
             "link set br0 up",
         )
+
+    def attach_tap(self, node: str) -> None:
+        port = self.port(node)
+        ip(f"tuntap add dev {port} mode tap", f"link set {port} master br0 up")
 
     def attach(self, node: str) -> None:
         port = self.port(node)
@@ -86,15 +94,101 @@ class Network:
 
 
 class Node:
-    def __init__(self, spec: NodeSpec, tree: Tree) -> None:
-        self.spec = spec
-        self.name = spec.name
+    """A node of either kind: subclasses say how it is made and which program it is."""
+
+    kind = ""
+    volatile = False  # the disk is a tmpfs
+
+    def __init__(self, name: str, tree: Tree) -> None:
+        self.name = name
         self.tree = tree
-        self.pid: int | None = None  # of systemd-nspawn, in the holder's pid namespace
+        self.pid: int | None = None  # of its program, in the holder's pid namespace
         self.wanted = False  # switched on
-        self.exit: int | None = None  # of the last systemd-nspawn: status, or minus the signal
+        self.exit: int | None = None  # of the last such process: status, or minus the signal
         self.boots = 0
-        self.volatile = False  # the disk is a tmpfs, because the directory cannot carry an overlay
+
+    def make(self, network: Network) -> None:
+        """Make all but the process. Raises OSError."""
+        raise NotImplementedError
+
+    def argv(self) -> list[str]:
+        """The program that is the node."""
+        raise NotImplementedError
+
+    def start(self) -> None:
+        """Switch on; a node that is on stays so."""
+        self.wanted = True
+        if self.pid is not None:
+            return
+        self.tree.reset(self.name)
+        fresh = os.O_APPEND if self.boots else os.O_TRUNC
+        log = os.open(f"/run/logs/{self.name}-console.log", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | fresh, 0o644)
+        pid = os.fork()
+        if pid == 0:
+            self._become(log)
+        os.close(log)
+        self.pid = pid
+        self.boots += 1
+
+    def _become(self, log: int) -> None:
+        """In the child: never returns."""
+        try:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            os.setsid()
+            self.tree.enter(self.name)
+            null = os.open(os.devnull, os.O_RDONLY)
+            for source, target in ((null, 0), (log, 1), (log, 2)):
+                os.dup2(source, target)
+            os.closerange(3, 1024)
+            argv = self.argv()
+            os.execvpe(argv[0], argv, ENVIRONMENT)
+        except BaseException as error:
+            os.write(2, f"{self.name} could not be started: {error}\n".encode())
+        finally:
+            os._exit(127)
+
+    def stop(self, timeout: float = 10.0) -> None:
+        """Pull the plug: every process of the node is killed, frozen or not; its disk stays."""
+        self.wanted = False
+        own = self.pid
+        if own is None:
+            return
+        deadline = time.monotonic() + timeout
+        os.kill(own, signal.SIGKILL)
+        self.tree.kill(self.name, timeout)
+        while self.pid == own:
+            pid, status = os.waitpid(own, os.WNOHANG)
+            if pid:
+                self.ended(os.waitstatus_to_exitcode(status))
+            elif time.monotonic() > deadline:
+                raise TimeoutError(f"{self.name}: its process does not end")
+            else:
+                time.sleep(0.01)
+
+    def ended(self, code: int) -> None:
+        self.pid = None
+        self.exit = code
+        if code == 0:  # switched off from inside
+            self.wanted = False
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "kind": self.kind,
+            "on": self.pid is not None,
+            "wanted": self.wanted,
+            "exit": self.exit,
+            "boots": self.boots,
+            "volatile": self.volatile,
+        }
+
+
+class Container(Node):
+    kind = "container"
+
+    def __init__(self, spec: NodeSpec, tree: Tree) -> None:
+        super().__init__(spec.name, tree)
+        self.spec = spec
 
     @property
     def root(self) -> str:
@@ -121,71 +215,8 @@ class Node:
             os.makedirs(directory, mode=0o755, exist_ok=True)
         linux.mount("overlay", self.root, "overlay", 0, f"lowerdir=/run/base,upperdir={upper},workdir={work}")
 
-    def start(self) -> None:
-        """Switch on; a node that is on stays so."""
-        self.wanted = True
-        if self.pid is not None:
-            return
-        self.tree.reset(self.name)
-        fresh = os.O_APPEND if self.boots else os.O_TRUNC
-        log = os.open(f"/run/logs/{self.name}-console.log", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | fresh, 0o644)
-        pid = os.fork()
-        if pid == 0:
-            self._become_nspawn(log)
-        os.close(log)
-        self.pid = pid
-        self.boots += 1
-
-    def _become_nspawn(self, log: int) -> None:
-        """In the child: never returns."""
-        try:
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            os.setsid()
-            self.tree.enter(self.name)
-            null = os.open(os.devnull, os.O_RDONLY)
-            for source, target in ((null, 0), (log, 1), (log, 2)):
-                os.dup2(source, target)
-            os.closerange(3, 1024)
-            argv = nspawn_argv(self.spec, self.root)
-            os.execvpe(argv[0], argv, ENVIRONMENT)
-        except BaseException as error:
-            os.write(2, f"systemd-nspawn could not be started: {error}\n".encode())
-        finally:
-            os._exit(127)
-
-    def stop(self, timeout: float = 10.0) -> None:
-        """Pull the plug: every process of the node is killed, frozen or not; its disk stays."""
-        self.wanted = False
-        own = self.pid
-        if own is None:
-            return
-        deadline = time.monotonic() + timeout
-        os.kill(own, signal.SIGKILL)
-        self.tree.kill(self.name, timeout)
-        while self.pid == own:
-            pid, status = os.waitpid(own, os.WNOHANG)
-            if pid:
-                self.ended(os.waitstatus_to_exitcode(status))
-            elif time.monotonic() > deadline:
-                raise TimeoutError(f"{self.name}: systemd-nspawn does not end")
-            else:
-                time.sleep(0.01)
-
-    def ended(self, code: int) -> None:
-        self.pid = None
-        self.exit = code
-        if code == 0:  # switched off from inside
-            self.wanted = False
-
-    def state(self) -> dict[str, Any]:
-        return {
-            "on": self.pid is not None,
-            "wanted": self.wanted,
-            "exit": self.exit,
-            "boots": self.boots,
-            "volatile": self.volatile,
-        }
+    def argv(self) -> list[str]:
+        return nspawn_argv(self.spec, self.root)
 
 
 def nspawn_argv(spec: NodeSpec, root: str) -> list[str]:

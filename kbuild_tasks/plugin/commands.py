@@ -21,6 +21,16 @@ OPT_JSON: dict[str, Any] = {
 }
 
 
+OPT_ASK: dict[str, Any] = {
+    "name": "ask",
+    "short": "",
+    "long": "ask",
+    "type": bool,
+    "default": False,
+    "help": "ask the nodes of the roll-out now; else what they said last is shown",
+}
+
+
 class Plan(DoitCmdBase):
     """`doit plan [--json]`"""
 
@@ -31,12 +41,13 @@ class Plan(DoitCmdBase):
     cmd_options = (OPT_JSON,)
 
     def _execute(self, as_json: bool) -> int:
-        from kbuild_tasks.plugin import plan
+        from kbuild_tasks.plugin import plan, rollout_status
         from kbuild_tasks.plugin.tasks import current
 
         steps = plan.plan(current())
+        rollout = rollout_status.plan(current())
         if as_json:
-            self.outstream.write(json.dumps(plan.as_json(steps), indent=1) + "\n")
+            self.outstream.write(json.dumps(plan.as_json(steps, rollout), indent=1) + "\n")
             return 0
         for step in steps:
             if step.task.startswith(("prepare:", "sync:")) and step.state == "fresh":
@@ -50,24 +61,29 @@ class Plan(DoitCmdBase):
                 more = f" and {len(step.objects) - SHOWN_OBJECTS} more" if len(step.objects) > SHOWN_OBJECTS else ""
                 noun = "object" if len(step.objects) == 1 else "objects"
                 self.outstream.write(f"{'':<22}{len(step.objects)} {noun}: {shown}{more}\n")
+        if any(step.state != "fresh" for step in rollout):
+            self.outstream.write("  doit rollout would, with what is in artifacts/ now:\n")
+            width = max(len(step.task) for step in rollout)
+            for step in rollout:
+                self.outstream.write(f"  {step.state:<6} {step.task:<{width}}  {' '.join(step.why)}".rstrip() + "\n")
         return 1 if any(step.state == "broken" for step in steps) else 0
 
 
 class Status(DoitCmdBase):
-    """`doit status [--json]`"""
+    """`doit status [--json] [--ask]`"""
 
     name = "status"
-    doc_purpose = "nodes as they were last seen, the last run, and what is in artifacts/"
+    doc_purpose = "nodes as they were last seen, the roll-out on each, the last run, and what is in artifacts/"
     doc_usage = ""
     doc_description = None
-    cmd_options = (OPT_JSON,)
+    cmd_options = (OPT_JSON, OPT_ASK)
 
-    def _execute(self, as_json: bool) -> int:
+    def _execute(self, as_json: bool, ask: bool) -> int:
         from kbuild_tasks.plugin import status
         from kbuild_tasks.plugin.tasks import current
 
         try:
-            value = status.status(current())
+            value = status.status(current(), ask)
         except KbuildError as error:
             self.outstream.write(error.render() + "\n")
             return 1

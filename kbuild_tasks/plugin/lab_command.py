@@ -71,7 +71,7 @@ def _carry_out(request: Request, root: Path) -> int:
     lab = LabOf(root)
     verb = request.verb
     if verb == "up":
-        _print_nodes(lab.up(request.nodes, request.shares, tell=lambda line: print(line, file=sys.stderr, flush=True)))
+        _print_nodes(lab.up(request.nodes, request.shares, _narrate, request.vms))
     elif verb == "down":
         print(_farewell(lab, lab.down(request.wipe)))
     elif verb == "status":
@@ -84,12 +84,18 @@ def _carry_out(request: Request, root: Path) -> int:
     elif verb == "cpu":
         lab.cpu(request.node, request.shares[0])
     elif verb == "base":
-        from kbuild_tasks.lab import base
+        from kbuild_tasks.lab import base, vm_image
 
-        base.ensure(lab.places, lambda line: print(line, file=sys.stderr, flush=True))
+        base.ensure(lab.places, _narrate)
+        if request.vms:
+            vm_image.ensure(lab.places, request.vms, _narrate)
     else:
         getattr(lab, verb)(request.node)
     return 0
+
+
+def _narrate(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _status(lab: LabType, as_json: bool) -> None:
@@ -110,7 +116,7 @@ def _farewell(lab: LabType, was_up: bool) -> str:
 
 def _print_nodes(nodes: Sequence[NodeStatus]) -> None:
     for node in nodes:
-        remarks: list[Any] = []
+        remarks: list[Any] = [] if node.kind == "container" else [f"VM, {node.kind}"]
         if node.cut:
             remarks.append("cut off the network")
         if node.share is not None:
@@ -118,7 +124,7 @@ def _print_nodes(nodes: Sequence[NodeStatus]) -> None:
         if node.boots > 1:
             remarks.append(f"booted {node.boots} times")
         if node.state == "crashed":
-            remarks.append(f"systemd-nspawn ended with {node.exit}")
+            remarks.append(f"its process ended with {node.exit}")
         if node.volatile:
             remarks.append("disk in memory")
         print(f"  {node.state:<8}{node.name:<12} {node.address:<12} {'; '.join(remarks)}".rstrip())

@@ -34,8 +34,13 @@ def plan(pipeline: Pipeline) -> list[Step]:
     return _prepares(pipeline, states) + steps
 
 
-def as_json(steps: list[Step]) -> dict[str, Any]:
-    return {"fresh": all(step.state == "fresh" for step in steps), "tasks": [asdict(step) for step in steps]}
+def as_json(steps: list[Step], rollout: list[Step]) -> dict[str, Any]:
+    """`rollout` is told apart: plain `doit` does none of it."""
+    return {
+        "fresh": all(step.state == "fresh" for step in steps),
+        "tasks": [asdict(step) for step in steps],
+        "rollout": [asdict(step) for step in rollout],
+    }
 
 
 def _step(pipeline: Pipeline, task: str, before: dict[str, Step]) -> Step:

@@ -28,6 +28,7 @@ from kbuild_tasks.core.errors import EVIDENCE_LINES
 from kbuild_tasks.effects.files import write_json
 from kbuild_tasks.plugin import interrupt
 from kbuild_tasks.plugin.action import StageFailed
+from kbuild_tasks.plugin.rollout import RolloutTasks
 
 NAME = 12  # columns of a task's name, as in the docs
 INDENT = " " * 9
@@ -46,6 +47,7 @@ class Reporter(ConsoleReporter):
         self.groups: dict[str, list[str]] = {}
         self.known: dict[str, Task] = {}
         self.selected: list[str] = []
+        self.width = NAME
         self.acted = False
         self.file: Path | None = None
         term = os.environ.get("TERM", "dumb")
@@ -57,6 +59,8 @@ class Reporter(ConsoleReporter):
 
         self.file = current().project.paths.build / "last-run.json"
         self.known, self.selected = tasks, list(selected_tasks)
+        self.closure = set(self._closure())
+        self.width = max([NAME, *(len(name) + 2 for name in self.closure if self._rollout.is_rollout(name))])
         interrupt.install()
 
     def execute_task(self, task: Task) -> None:
@@ -82,7 +86,8 @@ class Reporter(ConsoleReporter):
         told = values.get("message") or ""
         if state == "done" and values.get("seconds", 0) >= 2:
             told += f"; {_seconds(values['seconds'])}"
-        self._line(state, task.name, told)
+        if not (state == "fresh" and task.name.partition(":")[0] in self.closure):
+            self._line(state, task.name, told)
         for warning in values.get("warnings") or ():
             self.write(f"{INDENT}warning: {warning}\n")
         self._save()
@@ -102,6 +107,8 @@ class Reporter(ConsoleReporter):
                 self.write(f"{INDENT}  {line}\n")
             if error.log:
                 self.write(f"{INDENT}log:  {error.log}\n")
+            if self._rollout.is_rollout(task.name) and (halted := self._rollout.tell_halted(task.name)):
+                self.write(f"{INDENT}{halted}\n")
             if error.hint:
                 self.write(f"{INDENT}hint: {error.hint}\n")
         else:
@@ -123,6 +130,7 @@ class Reporter(ConsoleReporter):
             for name in self._closure():
                 if name not in self.tasks and self.known[name].actions:
                     self._set(name, "held", why=["the run ended before it"])
+        self._table()
         for message in self.runtime_errors:
             self.write(f"{message}\n")
         self._save(ended=True)
@@ -137,6 +145,22 @@ class Reporter(ConsoleReporter):
         interrupt.before_leaving()
         for line in current().leave_build_mode(self.started, interrupt.received is not None):
             self.write(f"{INDENT}warning: {line}\n")
+
+    @property
+    def _rollout(self) -> RolloutTasks:
+        from kbuild_tasks.plugin.tasks import current
+
+        return current().rollout
+
+    def _table(self) -> None:
+        """How a roll-out ended, a line a node."""
+        run = self._rollout.run
+        if run is None or not any(group in self.closure for group in ("rollout", "verify", "reboot", "rollback")):
+            return
+        from kbuild_tasks.plugin.rollout_status import summary
+        from kbuild_tasks.plugin.tasks import current
+
+        self.write("\n" + "".join(f"  {line}\n" for line in summary(current(), run)))
 
     def _group(self, task: Task) -> None:
         """A group (sync, prepare) is told in one line when all of it was fresh: seven nodes, one line."""
@@ -165,7 +189,7 @@ class Reporter(ConsoleReporter):
         progress = sys.modules.get("kbuild_tasks.plugin.progress")  # not imported: nothing to clear away
         if progress:
             progress.clear()
-        self.write(f"  {word} {name:<{NAME}} {told}".rstrip() + "\n")
+        self.write(f"  {word} {name:<{self.width}} {told}".rstrip() + "\n")
         self.outstream.flush()
 
     def _save(self, ended: bool = False) -> None:

@@ -7,12 +7,13 @@ from typing import Any
 
 from kbuild_tasks.effects import lock
 from kbuild_tasks.effects.files import read_json
+from kbuild_tasks.plugin import rollout_status
 from kbuild_tasks.plugin.plan import plan
 from kbuild_tasks.plugin.tasks import Pipeline
 
 
-def status(pipeline: Pipeline) -> dict[str, Any]:
-    """Plain JSON: {"running", "last_run", "nodes", "artifacts", "stale"}."""
+def status(pipeline: Pipeline, ask: bool = False) -> dict[str, Any]:
+    """Plain JSON: {"running", "last_run", "nodes", "artifacts", "stale", "rollout"}."""
     paths = pipeline.project.paths
     manifest = read_json(paths.artifacts / "manifest.json") or {}
     return {
@@ -26,6 +27,7 @@ def status(pipeline: Pipeline) -> dict[str, Any]:
         "stale": [
             step.task for step in plan(pipeline) if step.state != "fresh" and not step.task.startswith("prepare")
         ],
+        "rollout": rollout_status.status(pipeline, ask),
     }
 
 
@@ -72,4 +74,4 @@ def render(value: dict[str, Any]) -> str:
         )
         if node["why"]:
             lines.append(f"  {'':<16} {node['why']}")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n\n" + rollout_status.render(value["rollout"])

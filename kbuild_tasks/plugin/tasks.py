@@ -12,6 +12,7 @@ import importlib
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from kbuild_tasks.effects.project import Project
 from kbuild_tasks.effects.receipts import Receipts
 from kbuild_tasks.plugin.action import StageAction
 from kbuild_tasks.plugin.backend import AtomicJson
+from kbuild_tasks.plugin.rollout import RolloutTasks
 
 STAGES = {
     "extract": "verify the kernel source and unpack it on the coordinator",
@@ -49,10 +51,15 @@ class Pipeline:
     """A project's tasks. In dodo.py: `pipeline = Pipeline("cluster.yaml")`."""
 
     def __init__(self, cluster_yaml: str | Path) -> None:
+        from doit import get_var
         from doit.exceptions import InvalidDodoFile
 
         try:
             self.project = Project.load(Path(cluster_yaml).resolve())
+        except KbuildError as error:
+            raise InvalidDodoFile(error.render()) from None
+        try:
+            self.rollout = RolloutTasks(self, get_var("only"), get_var("to"))
         except KbuildError as error:
             raise InvalidDodoFile(error.render()) from None
         self.receipts = Receipts(self.project.paths)
@@ -76,7 +83,7 @@ class Pipeline:
         }
 
     def tasks(self) -> Iterator[dict[str, Any]]:
-        """Every task of the build half, as doit's dictionaries."""
+        """Every task, as doit's dictionaries."""
         cluster = self.project.cluster
         yield {"basename": "prepare", "name": None, "doc": "gather facts of all nodes and enter build mode"}
         for node in cluster.active:
@@ -87,6 +94,7 @@ class Pipeline:
         for stage, doc in STAGES.items():
             yield self._stage(stage, doc)
         yield self._release()
+        yield from self.rollout.tasks()
 
     def declared(self, task: str) -> Inputs:
         """What a stage (or "sync:<node>") depends on. Raises ConfigError where a file of the user's is broken."""
@@ -120,7 +128,7 @@ class Pipeline:
             **self._files(stage),
             "setup": ["prepare" if stage == ALL_NODES else f"prepare:{coordinator}"],
             "task_dep": ["sync"] if stage == next(iter(STAGES)) else [],
-            "actions": [self._action(stage, partial(self._run, stage))],
+            "actions": [self.action(stage, partial(self._run, stage))],
             "clean": [partial(self._clean, stage)],
         }
 
@@ -131,7 +139,7 @@ class Pipeline:
             "name": node.name,
             "doc": f"bring PKGBUILD, patches and config to {node.name}",
             **self._files(task),
-            "actions": [self._action(task, partial(self._run, task, node))],
+            "actions": [self.action(task, partial(self._run, task, node))],
             "clean": [partial(self._clean, task)],
         }
 
@@ -142,7 +150,7 @@ class Pipeline:
             "name": node.name,
             "doc": f"gather facts of {node.name} and enter build mode",
             "uptodate": [False],
-            "actions": [self._action(task, partial(self._act, task, node))],
+            "actions": [self.action(task, partial(self.act, task, node))],
         }
 
     def _release(self) -> dict[str, Any]:
@@ -150,7 +158,7 @@ class Pipeline:
             "basename": "release",
             "doc": "leave build mode on all nodes, the coordinator's tmpfs included",
             "uptodate": [False],
-            "actions": [self._action("release", self._release_all)],
+            "actions": [self.action("release", self._release_all)],
         }
 
     def _files(self, task: str) -> dict[str, Any]:
@@ -182,15 +190,15 @@ class Pipeline:
             return Outcome("already so", run={"state": "fresh"})
         before = self.receipts.now(inputs)
         self.receipts.remove(task)
-        outcome = self._act(task, node)
+        outcome = self.act(task, node)
         if outcome.final:
             self.receipts.write(task, before, outcome.results)
         return Outcome(outcome.message, run={**outcome.run, "why": why}, warnings=outcome.warnings)
 
-    def _act(self, task: str, node: Node | None = None) -> Outcome:
+    def act(self, task: str, node: Node | None = None, rollout: Any = None) -> Outcome:
         """Run a stage; its log starts anew."""
         self._lock()
-        context = self._context(task, node)
+        context = replace(self._context(task, node), rollout=rollout)
         write_atomic(context.log, f"doit {task}\n", durable=False)
         outcome: Outcome = _module(task.partition(":")[0]).run(context)
         return outcome
@@ -241,7 +249,7 @@ class Pipeline:
         with self._guard:
             lock.acquire(self.project.paths.build / ".lock")
 
-    def _action(self, task: str, work: Callable[[], Outcome]) -> StageAction:
+    def action(self, task: str, work: Callable[[], Outcome]) -> StageAction:
         def log(text: str) -> str:
             path = self.project.paths.log(task.replace(" ", "-"))
             write_atomic(path, text, durable=False)

@@ -229,7 +229,18 @@ def _results(tree: Path) -> dict[str, Any]:
         "modules_sha256": _modules(tree),
         "config_sha256": sha256_file(tree / ".config"),
         **({"build_id": build_id} if build_id else {}),
+        **({"uname_version": version} if (version := _uname_version(tree)) else {}),
     }
+
+
+def _uname_version(tree: Path) -> str | None:
+    """What the kernel will say to `uname -v`; since 6.1 in utsversion.h, before in compile.h."""
+    for name in ("utsversion.h", "compile.h"):
+        file = tree / "include/generated" / name
+        found = re.search(r'^#define UTS_VERSION "(.*)"$', file.read_text(), re.MULTILINE) if file.is_file() else None
+        if found:
+            return found[1]
+    return None
 
 
 def _modules(tree: Path) -> str:

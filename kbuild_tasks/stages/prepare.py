@@ -40,6 +40,8 @@ def run(ctx: Context) -> Outcome:
     record: dict[str, Any] = {"node": node.name, "state": "left-out", "reached": False, "why": "", "hint": None}
     record |= {"facts": {}, "mode": {}, "at": time.time()}
     try:
+        if ctx.cluster.ssh.sudo == "helper" and node.name != ctx.cluster.build.coordinator:
+            raise NodeRefused(f"{node.name} gets the kernel and does not compile: ssh.sudo is helper")
         _enter(ctx, node, record)
     except (NodeUnreachable, NodeRefused, CommandFailed) as error:
         record |= {"why": error.message, "hint": error.hint}

@@ -10,6 +10,7 @@ a worker that cannot be reached, or does not admit us, is left out.
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import io
 import os
@@ -26,9 +27,11 @@ from kbuild_tasks.effects.project import Project
 
 if TYPE_CHECKING:
     from kbuild_tasks.core import fileset
+    from kbuild_tasks.effects import helper
     from kbuild_tasks.effects import node as remote
 else:
     fileset, remote = later("kbuild_tasks.core.fileset"), later("kbuild_tasks.effects.node")
+    helper = later("kbuild_tasks.effects.helper")
 
 DEADLINE = 120  # seconds
 LARGEST = 4 << 20  # bytes: a file beside the PKGBUILD that is larger is a source or a package, which nodes do not need
@@ -44,7 +47,22 @@ def inputs(project: Project, node: Node) -> Inputs:
     files += [name for name in (kernel.config,) if (root / name).is_file()]  # else: the name of a defconfig
     files += [*kernel.fragments, *project.series]
     files += [project.series_file] if project.series_file else []
-    return Inputs(tuple(dict.fromkeys(files)), {"node": node.name, "address": node.address})
+    values = {"node": node.name, "address": node.address}
+    if node.rollout:
+        values["helper"] = _helper_digest() if project.cluster.ssh.sudo == "all" else "the admin's"
+    return Inputs(tuple(dict.fromkeys(files)), values)
+
+
+@functools.cache
+def _helper_digest() -> str:
+    """Of the parts that the roll-out's helper is made of: a run with nothing to do does not put it together."""
+    package = Path(__file__).parent.parent
+    parts = sorted([*(package / "node").iterdir(), *(package / "bootloader").iterdir()])
+    found = hashlib.sha256()
+    for part in parts:
+        if part.suffix in (".sh", ".py"):
+            found.update(part.name.encode() + b"\0" + part.read_bytes() + b"\0")
+    return found.hexdigest()
 
 
 def run(ctx: Context) -> Outcome:
@@ -52,6 +70,8 @@ def run(ctx: Context) -> Outcome:
     assert ctx.node is not None
     node = ctx.node
     coordinator = node.name == ctx.cluster.build.coordinator
+    if not coordinator and ctx.cluster.ssh.sudo == "helper":
+        return Outcome("is not synced: ssh.sudo is helper, so it does not compile")
     if not coordinator and (why := _still_down(ctx, node)):
         return Outcome(f"left out: {why}", run={"left_out": why}, final=False)
     contents = _read(ctx, inputs(Project(ctx.cluster), node))
@@ -66,6 +86,8 @@ def run(ctx: Context) -> Outcome:
         return Outcome(f"left out: {error.message}{fix}", run={"left_out": error.message}, final=False)
     count = f"{len(wanted)} file{'' if len(wanted) == 1 else 's'}"
     message = f"{count}, {sent} sent" if sent is not None else f"{count}, already there"
+    if node.rollout and ctx.cluster.ssh.sudo == "all":
+        message += "; helper installed" if helper.install(ctx.cluster, node) else ""
     return Outcome(message, results={"set": name, "files": wanted}, run={"sent": sent or 0})
 
 

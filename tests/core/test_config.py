@@ -141,13 +141,14 @@ def test_the_defaults_told_to_editors_are_the_loaders(tmp_path: Path) -> None:
         collect(rules[section], section)
     collect(rules["build"]["properties"]["workdir"], "workdir")
     collect(rules["rollout"]["properties"]["verify"], "verify")
+    node = {key: below["default"] for key, below in rules["node"]["properties"].items() if "default" in below}
     document = {
         "version": 1,
         "kernel": {"pkgbuild": "kernel/PKGBUILD", "arch": "aarch64", "config": "defconfig", **defaults["kernel"]},
         "build": {"coordinator": "one", "workdir": {"path": "/srv/kbuild", **defaults["workdir"]}, **defaults["build"]},
         "ssh": defaults["ssh"],
         "defaults": defaults["defaults"],
-        "nodes": {"one": {"address": "192.0.2.1", "hold": rules["node"]["properties"]["hold"]["default"]}},
+        "nodes": {"one": {"address": "192.0.2.1", **node}},
         "rollout": {**defaults["rollout"], "verify": defaults["verify"]},
     }
     assert len(defaults) == 7
@@ -310,7 +311,11 @@ def test_the_shipped_cluster_loads_where_it_lies() -> None:
         ("kubenode1", "10.77.0.11", "local"),
         ("kubenode2", "10.77.0.12", "ssh"),
         ("kubenode3", "10.77.0.13", "ssh"),
+        ("kubenode7", "10.77.0.17", "ssh"),
+        ("kubenode8", "10.77.0.18", "ssh"),
     ]
+    assert [name for name, node in cluster.nodes.items() if node.rollout] == ["kubenode7", "kubenode8"]
+    assert cluster.rollout.canary == ("kubenode7",)
     assert cluster.build.coordinator == "kubenode1"
     assert cluster.build.fail_local_share == 0.5
 
@@ -320,3 +325,10 @@ def test_a_thousand_nodes(tmp_path: Path) -> None:
     cluster = load_cluster(project(tmp_path, SMALLEST + "".join(lines)))
     assert len(cluster.nodes) == 1001
     assert cluster.nodes["node999"] == model.Node("node999", "10.3.231.9", k3s="agent", line=1005)
+
+
+def test_a_window_is_minutes_and_days(tmp_path: Path) -> None:
+    text = SMALLEST + 'rollout:\n  window: {from: "23:00", to: "04:30", days: [thu, mon]}\n'
+    assert load_cluster(project(tmp_path, text)).rollout.window == model.Window(23 * 60, 4 * 60 + 30, (0, 3))
+    text = SMALLEST + 'rollout:\n  window: {from: "01:00", to: "05:00"}\n'
+    assert load_cluster(project(tmp_path / "two", text)).rollout.window == model.Window(60, 300)

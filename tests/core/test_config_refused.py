@@ -133,6 +133,21 @@ REFUSED: dict[str, tuple[str, str, int, str]] = {
     "batch of none": ("canary: [kubenode3]", "batches: [1, 0]", 28, "rollout.batches[1]: must be a whole number from 1 to 1000"),
     "module with path": ("canary: [kubenode3]", "verify: {modules: [net/overlay.ko]}", 28, "did you mean overlay?"),
     "command of two": ("canary: [kubenode3]", 'verify: {commands: ["a\\u001bb"]}', 28, "without control characters, not 'a\\x1bb'"),
+    "window of no time": ("canary: [kubenode3]", 'window: {from: "1:00", to: "05:00"}', 28, "rollout.window.from: must be a time of day in "
+                          "UTC, such as 01:00, not 1:00"),
+    "window at 24": ("canary: [kubenode3]", 'window: {from: "24:00", to: "05:00"}', 28, "rollout.window.from: must be a time of day"),
+    "window without end": ("canary: [kubenode3]", 'window: {from: "01:00"}', 28, "rollout.window.to: is missing"),
+    "window of one minute": ("canary: [kubenode3]", 'window: {from: "01:00", to: "01:00"}', 28, "rollout.window: opens and closes at 01:00"),
+    "window on a day": ("canary: [kubenode3]", 'window: {from: "01:00", to: "05:00", days: [monday]}', 28, "rollout.window.days[0]: must be "
+                        "mon, tue, wed, thu, fri, sat or sun, not monday"),
+    "window on no day": ("canary: [kubenode3]", 'window: {from: "01:00", to: "05:00", days: []}', 28, "days: is an empty list"),
+    "drain without end": ("canary: [kubenode3]", "drain_timeout: 0s", 28, "rollout.drain_timeout: must be whole seconds, 1s to 86400s"),
+    "signature": ("canary: [kubenode3]", "signature: never", 28, "rollout.signature: must be auto, required or off, not never"),
+    "kubeconfig": ("canary: [kubenode3]", "kubeconfig: ~bob/config", 28, "rollout.kubeconfig: must be a path such as"),
+    "sudo": ("user: ansible", "user: ansible, sudo: none", 19, "ssh.sudo: must be all or helper, not none"),
+    "rollout of a node": ("10.0.0.12}", "10.0.0.12, rollout: later}", 23, "nodes.kubenode2.rollout: must be true or false, not later"),
+    "canary without rollout": ("    slots: 4", "    rollout: false", 28, "rollout.canary[0]: kubenode3 has rollout: false"),
+    "ignore all": ("canary: [kubenode3]", "verify: {ignore: [a]}", 28, "rollout.verify.ignore[0]: must be a part of a kernel message"),
     "key id": ("50%", "50%\n  sign_key: DEADBEEF", 19, "build.sign_key: must be the whole fingerprint of a key"),
     "fingerprint in groups": (
         "50%",

@@ -51,7 +51,19 @@ def test_every_file_that_a_build_is_made_of(cluster: Cluster) -> None:
         "patches/a.patch",
         "patches/series",
     )
-    assert declared.values == {"node": "kubenode2", "address": "10.0.0.12"}
+    assert {key: declared.values[key] for key in ("node", "address")} == {"node": "kubenode2", "address": "10.0.0.12"}
+
+
+def test_another_helper_is_brought_and_the_admins_is_left(cluster: Cluster) -> None:
+    from dataclasses import replace
+
+    def told(cluster: Cluster, **changes: object) -> object:
+        node = replace(cluster.nodes["kubenode2"], **changes)
+        return sync.inputs(Project(cluster), node).values.get("helper")
+
+    assert len(str(told(cluster))) == 64
+    assert told(cluster, rollout=False) is None
+    assert told(replace(cluster, ssh=replace(cluster.ssh, sudo="helper"))) == "the admin's"
 
 
 def test_a_defconfig_is_no_file(cluster: Cluster) -> None:

@@ -1,0 +1,122 @@
+"""How an attempt ends on a node: well, badly, or taken back; what is undone, and what is not tried again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kbuild_tasks.core import diagnosis
+from kbuild_tasks.core.errors import KbuildError, NodeRefused
+from kbuild_tasks.effects import helper
+from kbuild_tasks.effects.rollout import Visit
+
+TAIL = 64 << 10  # bytes of a console log that are read
+READY = 300  # seconds for k3s to be ready on the old kernel
+
+
+def fell_back(visit: Visit, away: float | None, why: str) -> KbuildError:
+    """The node runs another kernel than its trial. The journal's FELL_BACK is written last: a kill before it repeats
+    all of this, which does no harm."""
+    lines = _last_words(visit)
+    told, evidence = diagnosis.fell_back(visit.seen, visit.build, away, lines, why)
+    visit.do("deny", build=visit.build.build, why=helper.text(told))
+    visit.do("disarm")
+    warning = uncordon(visit)
+    visit.record("FELL_BACK", told, away=away, evidence=evidence)
+    name = visit.node.name
+    console = console_log(visit)
+    seen = f"see {visit.ctx.shown(console)}; " if console.exists() else ""
+    return NodeRefused(
+        f"{name} {told}" if away is None else told,
+        f"{seen}the failed build is not tried again there",
+        evidence=[*evidence, *([warning] if warning else [])],
+    )
+
+
+def expired(visit: Visit, why: str) -> KbuildError:
+    """The trial went well for all that is known, and nobody was there to see it."""
+    visit.do("disarm")
+    uncordon(visit)
+    error = NodeRefused(f"{visit.node.name} is on {visit.seen.release} again: {why}", "doit rollout tries it once more")
+    return visit.hold(error, "expired")
+
+
+def undo(visit: Visit) -> None:
+    """Armed or drained, and now it may not go down: as it was before."""
+    if visit.state not in ("DRAINED", "ARMED"):
+        return
+    visit.do("disarm")
+    if "was_cordoned" in visit.data:
+        from kbuild_tasks.effects.kubernetes import Kubernetes
+
+        visit.do("k3s", action="start", timeout=180)
+        if (kubernetes := Kubernetes.of(visit.cluster)) is not None:
+            kubernetes.uncordon(visit.node, bool(visit.data["was_cordoned"]))
+    visit.record("BOOTFILES_OK", "taken back before its reboot", boot_id=visit.seen.boot_id, fence=0)
+
+
+def finish(visit: Visit) -> None:
+    """After the commit: pods may come back, and any operator may be the next one there."""
+    history = visit.history
+    if "was_cordoned" in history.data:
+        from kbuild_tasks.effects.kubernetes import Kubernetes
+
+        kubernetes = Kubernetes.of(visit.cluster)
+        if kubernetes is not None:
+            kubernetes.uncordon(visit.node, bool(history.data["was_cordoned"]))
+    visit.journal.append(history.build, "UNCORDONED", "done")
+    visit.run.lease.give_back(visit.node, visit.seen.boot_id)
+    visit.look(anew=True)
+
+
+def uncordon(visit: Visit) -> str:
+    """On its old kernel the node takes pods again. What goes wrong is told, and hides nothing else."""
+    if "was_cordoned" not in visit.history.data:
+        return ""
+    from kbuild_tasks.effects.kubernetes import Kubernetes
+
+    kubernetes = Kubernetes.of(visit.cluster)
+    if kubernetes is None:
+        return ""
+    visit.say("waiting for k3s on the old kernel")
+    try:
+        kubernetes.wait_ready(visit.node, visit.seen.boot_id, visit.seen.release, READY)
+        kubernetes.uncordon(visit.node, bool(visit.history.data["was_cordoned"]))
+    except KbuildError as error:
+        return f"{visit.node.name} is still cordoned: {error.message}"
+    return ""
+
+
+def console_log(visit: Visit) -> Path:
+    """Where the lab, or whoever records serial consoles, leaves a node's."""
+    return visit.ctx.paths.build / "logs" / f"{visit.node.name}-console.log"
+
+
+def console_size(visit: Visit) -> int:
+    """Bytes of the console log so far."""
+    try:
+        return console_log(visit).stat().st_size
+    except OSError:
+        return 0
+
+
+def _last_words(visit: Visit) -> list[str]:
+    """Of the kernel that did not stay: its console, pstore, the journal of the boot before."""
+    lines: list[str] = []
+    try:
+        with open(console_log(visit), "rb") as file:
+            size = file.seek(0, 2)
+            since = int(visit.data.get("console") or 0)
+            file.seek(max(since if since <= size else 0, size - TAIL))
+            lines += file.read().decode("utf-8", "replace").splitlines()
+    except OSError:
+        pass  # most clusters have none
+    try:
+        answer = visit.ask("journal", boot="previous")
+    except KbuildError:
+        return lines
+    pstore = answer.get("pstore") or {}
+    for text in pstore.values() if isinstance(pstore, dict) else pstore:
+        lines += str(text).splitlines()
+    if answer.get("release") not in (None, visit.build.release):  # the trial died before it could write a journal
+        return lines
+    return lines + [str(line) for line in answer.get("lines") or ()]

@@ -1,0 +1,95 @@
+"""Who may act on the nodes: a number that only grows, kept in build/rollout/state.json and on every node.
+
+Each run that changes something takes the next number and leaves it on a node before it acts there (verb lease). The
+node refuses acts with a lower number: a run that was paused while another took over cannot act when it wakes up. A
+node whose lease is another operator's is not taken without being told to (doit takeover).
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import socket
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kbuild_tasks.core.errors import KbuildError, NodeRefused
+from kbuild_tasks.core.model import Cluster, Node
+from kbuild_tasks.effects import clock, helper
+from kbuild_tasks.effects.context import Paths
+from kbuild_tasks.effects.files import read_json, write_json
+
+
+def who(root: Path) -> str:
+    """This operator: the project counts, not the process, so that the next run of the same one goes on."""
+    try:
+        user = pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        user = str(os.geteuid())
+    return f"{user}@{socket.gethostname()}:{root}"
+
+
+class Lease:
+    """The number of this run; taken when the first node is changed."""
+
+    def __init__(self, cluster: Cluster, paths: Paths, order: Sequence[Sequence[str]], build: str) -> None:
+        self.who = who(cluster.root)
+        self.number = 0
+        self._cluster, self._file = cluster, paths.build / "rollout" / "state.json"
+        self._about = {"order": [list(batch) for batch in order], "build": build}
+        self._held: set[str] = set()
+        self._guard = threading.Lock()
+
+    def take(self, node: Node, seen: Mapping[str, Any], *, force: bool = False) -> int:
+        """Our number, which the node now knows. Raises NodeRefused where another operator has it.
+
+        seen   the node's answer to observe
+        force  take it over
+        """
+        with self._guard:
+            if node.name in self._held:
+                return self.number
+            theirs = int(seen.get("fence") or 0)
+            holder = seen.get("lease") or {}
+            if holder.get("who") not in (None, "", self.who) and not force:
+                raise _refused(node, holder, theirs)
+            if not self.number or self.number <= theirs:
+                self._next(theirs)
+            number = self.number
+        boot_id = str(seen.get("boot_id") or "")
+        values: dict[str, str | int] = {"fence": number, "who": helper.text(self.who), "boot_id": boot_id}
+        helper.ask(self._cluster, node, "lease", values)
+        with self._guard:
+            self._held.add(node.name)
+        return number
+
+    def give_back(self, node: Node, boot_id: str) -> None:
+        """The node is done: any operator may be the next one there."""
+        with self._guard:
+            if node.name not in self._held:
+                return
+            self._held.discard(node.name)
+        helper.ask(self._cluster, node, "lease", {"fence": self.number, "who": "", "boot_id": boot_id})
+
+    def _next(self, at_least: int) -> None:
+        state = read_json(self._file)
+        if state is None and self._file.exists():
+            raise KbuildError(
+                "build/rollout/state.json is damaged",
+                "remove it: the next number is then taken from the nodes, which refuse lower ones",
+            )
+        last = int((state or {}).get("fence") or 0)
+        self.number = max(last, at_least, self.number) + 1
+        write_json(self._file, {"fence": self.number, "who": self.who, "since": clock.stamp(), **self._about})
+
+
+def _refused(node: Node, holder: Mapping[str, Any], number: int) -> NodeRefused:
+    since = holder.get("since")
+    told = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(since)) if isinstance(since, int | float) else "?"
+    return NodeRefused(
+        f"{node.name} is in the roll-out of {holder.get('who')}, since {told} (number {number})",
+        "let it finish; if that run is dead for good: doit takeover, after which it can change nothing",
+    )

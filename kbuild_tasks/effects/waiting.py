@@ -1,0 +1,94 @@
+"""Wait for a node that reboots: until it shows another boot id, or the deadline is over and it can be said why not.
+
+A node is only back when its helper tells a boot id that is a UUID and another one than before: an sshd that is being
+stopped, an error text or an old connection that hangs are not taken for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from kbuild_tasks.core import diagnosis
+from kbuild_tasks.core.diagnosis import Sight
+from kbuild_tasks.core.errors import KbuildError, NodeRefused, NodeUnreachable
+from kbuild_tasks.effects import clock, reach
+from kbuild_tasks.effects.rollout import Visit, observe
+
+PAUSE = 0.5  # seconds between two knocks
+ASK = 45  # seconds for one answer of a node that is coming up
+
+
+class NotBack(NodeUnreachable):
+    """The deadline is over."""
+
+
+@dataclass
+class Wait:
+    """What was seen so far; seconds count from the moment at which the reboot was asked for."""
+
+    visit: Visit
+    boot_id: str  # of before
+    started: float = field(default_factory=lambda: clock.monotonic())
+    sights: list[Sight] = field(default_factory=list)
+
+    @property
+    def waited(self) -> float:
+        return clock.monotonic() - self.started
+
+    @property
+    def down(self) -> float | None:
+        """When it was first seen down."""
+        return next((sight.at for sight in self.sights if sight.what != diagnosis.OLD_BOOT), None)
+
+    def until_back(self) -> Mapping[str, Any]:
+        """The node's first answer in its new boot. Raises NotBack, in the words of core/diagnosis.py."""
+        visit, limit = self.visit, self.visit.cluster.rollout.reboot_timeout
+        while True:
+            answer = self._look()
+            if answer is not None and answer["boot_id"] != self.boot_id:
+                return answer
+            if self.waited > limit:
+                where = f"{visit.node.address} port {visit.node.port}"
+                told, hint = diagnosis.not_back(
+                    self.sights, self.waited, where, visit.data.get("from", "its old kernel")
+                )
+                evidence = [sight.told for sight in self.sights[-1:] if sight.told]
+                raise NotBack(f"{visit.node.name} {told}", hint, evidence=evidence)
+            visit.say(self._step())
+            clock.sleep(PAUSE)
+
+    def _look(self) -> Mapping[str, Any] | None:
+        """The node's answer, or None and a sight more."""
+        word = reach.knock(self.visit.node)
+        if word:
+            self._saw(word)
+            return None
+        try:
+            answer = observe(self.visit.cluster, self.visit.ctx.paths, self.visit.node, timeout=ASK, alone=True)
+        except NodeUnreachable as error:
+            self._saw(diagnosis.sight_of("\n".join([error.message, *error.evidence])), error.message)
+            return None
+        except NodeRefused as error:
+            self._saw(diagnosis.SUDO, error.message)
+            return None
+        except KbuildError as error:
+            self._saw(diagnosis.LOST, error.message)
+            return None
+        if answer["boot_id"] == self.boot_id:
+            self._saw(diagnosis.OLD_BOOT)
+        return answer
+
+    def _saw(self, what: str, told: str = "") -> None:
+        if self.sights and self.sights[-1].what == what:
+            told = told or self.sights[-1].told
+            self.sights[-1] = Sight(what, self.sights[-1].at, told)
+        else:
+            self.sights.append(Sight(what, self.waited, told))
+
+    def _step(self) -> str:
+        down = self.down
+        if down is None:
+            return f"going down ({self.waited:.0f} s)"
+        return f"down for {self.waited - down:.0f} s, asked {self.waited:.0f} s ago"

@@ -1,0 +1,113 @@
+# How the node is: kernel log, failed units, mounts, modules; what the kernel before left behind. Read by verify as a
+# difference between a baseline of the old kernel and the same of the new one.
+
+baseline() {
+	raw kernel_errors "$(kernel_errors 0 | array)"
+	raw failed_units "$(systemctl list-units --failed --plain --no-legend --full 2>/dev/null | awk '{print $1}' | sort | array)"
+	# Mounts of containers come and go: only what the machine itself mounts counts.
+	# Without an initramfs the kernel calls the root's device /dev/root.
+	real=$(readlink -f -- "/sys/dev/block/$(mountpoint -d / 2>/dev/null)")
+	raw mounts "$(awk -v real="/dev/${real##*/}" '$1 == "/dev/root" { $1 = real } $2 !~ "^(/run/|/var/lib/(kubelet|rancher|containerd|docker)/|/sys/|/proc/|/dev/)" {print $2 " " $3 " " $1}' \
+		"$root/proc/self/mounts" | sort -u | array)"
+	taint=0
+	read -r taint <"$root/proc/sys/kernel/tainted" || taint=0
+	raw taint "$taint"
+	raw modules "$(loaded | array)"
+	raw pstore "$(pstore_names | array)"
+	truth synchronized
+	raw synchronized "$truth"
+	raw previous "{\"kernel_errors\": $(kernel_errors -1 | array)}"
+}
+
+loaded() {
+	cut -d ' ' -f 1 -- "$root/proc/modules" 2>/dev/null | sort
+}
+
+kernel_errors() {  # kernel_errors BOOT: lines of level err or worse, 0 of this boot, -1 of the one before; no times
+	if [ -d "$root/run/systemd/journal" ]; then
+		journalctl -k -b "$1" -p 3 -o cat --no-pager -q 2>/dev/null | tail -n 200
+	elif [ "$1" = 0 ]; then
+		dmesg -l emerg,alert,crit,err -t 2>/dev/null | tail -n 200
+	fi
+}
+
+pstore_files() {
+	local folder
+	for folder in "$root/sys/fs/pstore" "$root/var/lib/systemd/pstore"; do
+		[ ! -d "$folder" ] || find "$folder" -type f 2>/dev/null
+	done | sort | tail -n 20
+}
+
+pstore_names() {
+	pstore_files | sed "s|^$root/||"
+}
+
+journal() {
+	case $ask_boot in
+	previous) which=-1 ;;
+	current) which=0 ;;
+	*) die protocol 'was asked for the journal of a boot that is neither previous nor current' ;;
+	esac
+	# A kernel that died before its log was written left no boot here: the release tells whose log this is.
+	text release "$(journalctl -k -b "$which" -o cat --no-pager -q 2>/dev/null | sed -n 's/^Linux version \([^ ]*\).*/\1/p; /^Linux version/q')"
+	raw lines "$(reasons "$which" | array)"
+	raw pstore "{$(
+		separator=''
+		pstore_files | while IFS= read -r file; do
+			quote "${file##*/}"
+			name=$quoted
+			quote "$(tail -c 2000 -- "$file" | tr '\n' ' ')"
+			printf '%s%s: %s' "$separator" "$name" "$quoted"
+			separator=', '
+		done
+	)}"
+}
+
+reasons() {  # reasons BOOT: the last kernel lines, those that tell of a death first
+	journalctl -k -b "$1" -o cat --no-pager -q 2>/dev/null | tail -n 400 >"$scratch/log"
+	[ -s "$scratch/log" ] || [ "$1" != 0 ] || dmesg -t 2>/dev/null | tail -n 400 >"$scratch/log"
+	grep -E -i "$deaths" -- "$scratch/log" | tail -n 15
+	tail -n 25 -- "$scratch/log"
+}
+deaths='kernel panic|not syncing|oops|BUG:|general protection|unable to (mount|handle)|soft lockup|hard lockup|hung_task|blocked for more|call trace|VFS: cannot|segfault|out of memory|I/O error'
+
+built_in() {  # built_in MODULE: is it part of the running kernel? (depmod(8): modules.builtin; "-" is "_" to modprobe)
+	local name
+	name=$(printf %s "$1" | sed 's/[-_]/[-_]/g')
+	grep -q "/$name\.ko\$" "$root/usr/lib/modules/$release_now/modules.builtin" 2>/dev/null
+}
+
+probe() {  # is it the right kernel, and do the modules load into it
+	local failed module said sum builtin
+	running
+	text release "$release_now"
+	text build_id "$build_id_now"
+	read -r uname_v <"$root/proc/sys/kernel/version" || uname_v=''
+	text version "$uname_v"
+	text boot_id "$boot_now"
+	failed='' builtin=''
+	for module in $ask_modules; do
+		case $module in
+		-*) die protocol 'was asked for a module whose name begins with a dash' ;;
+		esac
+		if [ -n "$ask_release" ] && [ "$ask_release" != "$release_now" ]; then
+			said="not tried: $release_now runs"  # another kernel's modules say nothing
+			quote "$said"
+			failed="$failed${failed:+, }\"$module\": $quoted"
+		elif ! said=$(modprobe -- "$module" 2>&1); then
+			quote "$(printf %s "$said" | tail -n 1)"
+			failed="$failed${failed:+, }\"$module\": $quoted"
+		elif built_in "$module"; then
+			builtin="$builtin$module "
+		fi
+	done
+	raw failed "{$failed}"
+	raw loaded "$(loaded | array)"
+	words builtin "$builtin"
+	sum=''
+	if [ -f "$root/proc/config.gz" ]; then
+		sum=$(gzip -dc <"$root/proc/config.gz" | sha256sum)
+		sum=${sum%% *}
+	fi
+	text config_sha256 "$sum"
+}

@@ -1,0 +1,145 @@
+"""The roll-out half as doit's tasks. A word that one has to say: no task of the build half leads here.
+
+The edges are the promise: reboot:<node> waits for verify of every node of the batch before, so at most one batch is
+down, with any number of threads and with --continue. deploy reaches the canary first, then all others at once.
+
+Loaded with every dodo.py, so what acts is imported when a task runs.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from kbuild_tasks.core.errors import ConfigError, KbuildError
+from kbuild_tasks.core.model import Node, Outcome
+from kbuild_tasks.core.rollout import Build, halted, order
+
+if TYPE_CHECKING:
+    from kbuild_tasks.effects.rollout import Run
+    from kbuild_tasks.plugin.tasks import Pipeline
+
+VERBS = {
+    "deploy": "install the kernel beside the running one; nothing boots it yet",
+    "reboot": "boot it once, in the order of the roll-out",
+    "verify": "prove twice that it is well there, then make it the default",
+}
+WORDS = {
+    "rollback": "go back to the kernel that last passed verify, one node at a time",
+    "allow": "let a build that failed on a node be tried there once more",
+    "takeover": "take the nodes over from another operator's dead roll-out",
+}
+TASKS = (*VERBS, *WORDS)
+
+
+class RolloutTasks:
+    """Tasks of one project; `only` (doit rollout only=kubenode7,kubenode8) leaves the other nodes out;
+    `back_to` (doit rollback to=previous) is the kernel that rollback goes to."""
+
+    def __init__(self, pipeline: Pipeline, only: str | None, back_to: str | None) -> None:
+        self.pipeline = pipeline
+        self.only = tuple(name for name in (only or "").split(",") if name)
+        self.back_to = back_to or "known-good"
+        if self.back_to not in ("known-good", "previous"):
+            raise ConfigError(f"to={back_to}: rollback goes to known-good or previous", "doit rollback to=previous")
+        self.order = order(pipeline.project.cluster, self.only)
+        self.halted = ""  # the task that stopped the roll-out
+        self.run: Run | None = None  # of this process, once a task ran
+        self._guard = threading.Lock()
+        self._down = threading.Lock()  # held by the one node that a rollback reboots
+
+    @property
+    def names(self) -> list[str]:
+        return [name for batch in self.order for name in batch]
+
+    def tasks(self) -> Iterator[dict[str, Any]]:
+        for verb, doc in {**VERBS, **WORDS}.items():
+            yield {"basename": verb, "name": None, "doc": doc}
+            for number, batch in enumerate(self.order):
+                for name in batch:
+                    yield self._task(verb, self.pipeline.project.cluster.nodes[name], number)
+        yield {
+            "basename": "rollout",
+            "doc": "bring the kernel of artifacts/ to every node: deploy, reboot, verify, one batch after the other",
+            "actions": None,
+            "task_dep": list(VERBS),
+        }
+
+    def _task(self, verb: str, node: Node, batch: int) -> dict[str, Any]:
+        canary = [name for name in self.pipeline.project.cluster.rollout.canary if name in self.names]
+        before = self.order[batch - 1] if batch else ()
+        edges = {
+            "deploy": [f"deploy:{name}" for name in canary if node.name not in canary],
+            "reboot": [f"deploy:{node.name}", *(f"verify:{name}" for name in before)],
+            "verify": [f"reboot:{node.name}"],
+        }
+        task = f"{verb}:{node.name}"
+        return {
+            "basename": verb,
+            "name": node.name,
+            "doc": f"{(VERBS | WORDS)[verb]}: {node.name}",
+            "uptodate": [False],
+            "task_dep": edges.get(verb, []),
+            "actions": [self.pipeline.action(task, partial(self._act, task, node))],
+        }
+
+    def _act(self, task: str, node: Node) -> Outcome:
+        verb = task.partition(":")[0]
+        if verb == "deploy" and self.halted:
+            return Outcome(f"roll-out halted at {self.halted}", run={"state": "held"})
+        try:
+            if verb != "rollback":
+                return self.pipeline.act(task, node, self._run(verb))
+            with self._down:
+                return self.pipeline.act(task, node, self._run(verb))
+        except Exception:
+            if verb in ("reboot", "verify"):
+                self.halted = self.halted or task
+            raise
+
+    def _run(self, verb: str) -> Run:
+        with self._guard:
+            if self.run is None:
+                from kbuild_tasks.effects import artifacts
+                from kbuild_tasks.effects.rollout import Run
+
+                project = self.pipeline.project
+                if verb in ("rollback", "takeover"):  # these need no kernel to bring
+                    build = artifacts.known(project.paths) or Build("0" * 12, "")
+                else:
+                    build = artifacts.load(project.paths)
+                self.run = Run(
+                    project.cluster, project.paths, build, self.order, ready=self._ready, back_to=self.back_to
+                )
+            return self.run
+
+    def _ready(self) -> None:
+        """Raises KbuildError while the build half is behind its sources: what is not built is not rolled out."""
+        if stale := self.stale():
+            task, why = stale
+            raise KbuildError(f"artifacts/ is behind its sources: {task}: {why}", "doit, then doit rollout")
+
+    def stale(self) -> tuple[str, str] | None:
+        """The first stage of the build half that would run, and why. Raises ConfigError."""
+        from kbuild_tasks.plugin.tasks import STAGES
+
+        for stage in STAGES:
+            if why := self.pipeline.why(stage):
+                return stage, why[0]
+        return None
+
+    def is_rollout(self, task: str) -> bool:
+        verb, colon, name = task.partition(":")
+        return bool(colon) and verb in TASKS and name in self.pipeline.project.cluster.nodes
+
+    def tell_halted(self, task: str) -> str:
+        """One line under a failed task: which nodes were left as they were; "" where it halts nothing."""
+        verb, _, name = task.partition(":")
+        if verb not in VERBS or not self.run:
+            return ""
+        from kbuild_tasks.plugin.rollout_status import states
+
+        told = states(self.pipeline.project.paths, [n for n in self.names if n != name], self.run.build.build)
+        return halted([list(told)], told)

@@ -1,0 +1,176 @@
+"""What is known of the roll-out on each node: its journal and the last thing that it said. Opens no connection, unless
+asked to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from kbuild_tasks.core import nodestate, rollout_table
+from kbuild_tasks.core.errors import KbuildError
+from kbuild_tasks.core.history import ENDED, History, fold
+from kbuild_tasks.core.rollout import Build, taking_part
+from kbuild_tasks.core.rollout_table import Row
+from kbuild_tasks.effects import artifacts, journal
+from kbuild_tasks.effects.context import Paths
+from kbuild_tasks.effects.files import read_json
+from kbuild_tasks.effects.rollout import Run, journal_file, observe, seen_file
+from kbuild_tasks.plugin.plan import Step
+from kbuild_tasks.plugin.tasks import Pipeline
+
+WORDS = {
+    "STAGED": "copied",
+    "INSTALLED": "installing",
+    "BOOTFILES_OK": "installed",
+    "DRAINED": "drained",
+    "ARMED": "armed",
+    "REBOOTING": "rebooting",
+    "BACK": "on trial",
+    "VERIFIED": "verified once",
+    "VERIFIED2": "verified twice",
+    "COMMITTED": "verified",
+    "UNCORDONED": "verified",
+    "FELL_BACK": "fell back",
+    "HELD": "held",
+    "ROLLED_BACK": "rolled back",
+}
+
+
+def states(paths: Paths, names: Iterable[str], build: str) -> dict[str, str]:
+    """node -> the state of this build there, "" for one that nothing was done to."""
+    found = {}
+    for name in names:
+        try:
+            history = fold(journal.read(journal_file(paths, name)))
+        except (KbuildError, OSError):
+            found[name] = "damaged"
+            continue
+        found[name] = history.state if history.build == build else ""
+    return found
+
+
+def status(pipeline: Pipeline, ask: bool = False) -> dict[str, dict[str, Any]]:
+    """Per node that takes part: "running", "known_good", "trial", "state", "step", "since", "why". `ask`: now."""
+    project = pipeline.project
+    nodes = taking_part(project.cluster)
+    build = artifacts.known(project.paths)
+    unreached: dict[str, str] = {}
+    if ask and nodes:
+
+        def look(node: Any) -> str:
+            try:
+                observe(project.cluster, project.paths, node)
+            except (KbuildError, OSError) as error:
+                return str(error)
+            return ""
+
+        with ThreadPoolExecutor(len(nodes)) as pool:
+            told = dict(zip((node.name for node in nodes), pool.map(look, nodes), strict=True))
+        unreached = {name: why for name, why in told.items() if why}
+    return {node.name: _node(project.paths, node.name, build, unreached.get(node.name, "")) for node in nodes}
+
+
+def _node(paths: Paths, name: str, build: Build | None, unreached: str) -> dict[str, Any]:
+    kept = read_json(seen_file(paths, name)) or {}
+    answer = kept.get("observe") or {}
+    value: dict[str, Any] = {
+        "running": answer.get("release"),
+        "known_good": None,
+        "trial": None,
+        "asked": kept.get("at"),
+    }
+    if good := answer.get("known_good"):
+        value["known_good"] = good.get("release")
+    if trial := answer.get("trial"):
+        value["trial"] = trial.get("release") or trial.get("build")
+    try:
+        history = fold(journal.read(journal_file(paths, name)))
+    except (KbuildError, OSError) as error:
+        return value | {"state": "journal damaged", "since": None, "why": str(error)}
+    value |= {"state": _state(history, build), "since": history.since or None, "why": _why(history, build, unreached)}
+    value |= {"build": history.build or None, "step": history.state or None}
+    return value
+
+
+def _state(history: History, build: Build | None) -> str:
+    if history.held:
+        return WORDS["HELD"]
+    if not history.state:
+        return "not touched"
+    word = WORDS[history.state]
+    if build and history.build != build.build and history.state in ENDED:
+        return f"{word}, an older build"
+    return word
+
+
+def _why(history: History, build: Build | None, unreached: str) -> str | None:
+    if unreached:
+        return unreached
+    if history.held:
+        return history.held
+    if build and build.build in history.failed:
+        return f"build {build.build} is not tried again: {history.failed[build.build]}"
+    return history.note or None if history.state in ("FELL_BACK", "ROLLED_BACK") else None
+
+
+def rows(value: dict[str, dict[str, Any]], away: dict[str, float] | None = None) -> list[Row]:
+    away = away or {}
+    return [
+        Row(
+            node=name,
+            running=told["running"] or "",
+            known_good=told["known_good"] or "",
+            trial=told["trial"] or "",
+            state=told["state"],
+            since=told["since"] or "",
+            why=told["why"] or "",
+            down=away.get(name),
+        )
+        for name, told in value.items()
+    ]
+
+
+def render(value: dict[str, dict[str, Any]]) -> str:
+    """`doit status`: the roll-out, a table."""
+    if not value:
+        return ""
+    return "".join(f"  {line}\n" for line in rollout_table.status(rows(value)))
+
+
+def summary(pipeline: Pipeline, run: Run) -> list[str]:
+    """The table at the end of a run: the nodes of that run."""
+    value = status(pipeline)
+    names = run.names()
+    told = {name: value[name] for name in names if name in value}
+    return rollout_table.summary(rows(told, run.away))
+
+
+def plan(pipeline: Pipeline) -> list[Step]:
+    """What `doit rollout` would do on each node, as far as journal and last observation tell."""
+    project = pipeline.project
+    build = artifacts.known(project.paths)
+    if build is None:
+        return []
+    steps = []
+    for name in pipeline.rollout.names:
+        try:
+            history = fold(journal.read(journal_file(project.paths, name)))
+        except (KbuildError, OSError) as error:
+            steps.append(Step(f"deploy:{name}", "broken", [str(error)]))
+            continue
+        answer = (read_json(seen_file(project.paths, name)) or {}).get("observe")
+        if answer is None:
+            steps.append(Step(f"deploy:{name}", "run", [f"{build.release} ({build.build}); it was never asked"]))
+            continue
+        step = nodestate.decide(history, nodestate.seen(answer), build)
+        if step.act == nodestate.Act.DONE:
+            steps.append(Step(f"deploy:{name}", "fresh", [f"runs {build.release}, verified"]))
+        elif step.act in (nodestate.Act.DENIED, nodestate.Act.REFUSE):
+            steps.append(Step(f"deploy:{name}", "held", [step.why]))
+        elif step.act in (nodestate.Act.STAGE, nodestate.Act.INSTALL, nodestate.Act.BOOTFILES):
+            steps.append(Step(f"deploy:{name}", "run", [f"{build.release} ({build.build}) over {answer['release']}"]))
+        else:
+            verb = "verify" if history.state in ("BACK", "VERIFIED", "VERIFIED2", "COMMITTED") else "reboot"
+            steps.append(Step(f"{verb}:{name}", "run", [f"goes on at {history.state}"]))
+    return steps

@@ -1,0 +1,191 @@
+"""reboot:<node>: arm the trial for one boot, reboot, and prove by the boot id that it did.
+
+The old kernel stays the default: a trial that panics or is cut off comes back on it by itself. What a kill leaves is
+told by journal and node together (core/nodestate.py); a reboot is asked for only in the boot in which it was armed, and
+the helper refuses it in any other.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+from kbuild_tasks.core import window
+from kbuild_tasks.core.errors import KbuildError, NodeRefused, NodeUnreachable
+from kbuild_tasks.core.history import AFTER_ARMING
+from kbuild_tasks.core.model import Outcome
+from kbuild_tasks.core.nodestate import Act
+from kbuild_tasks.core.rollout import quorum_allows, tell_quorum
+from kbuild_tasks.effects import clock, reach
+from kbuild_tasks.effects import node as remote
+from kbuild_tasks.effects.context import Context
+from kbuild_tasks.effects.endings import console_size, expired, fell_back, undo
+from kbuild_tasks.effects.resume import install
+from kbuild_tasks.effects.rollout import Visit, take_baseline
+from kbuild_tasks.effects.waiting import NotBack, Wait
+
+DELAY = 1  # seconds between the helper's answer and the reboot
+UNSEEN = 900  # seconds more than it may take to verify a trial, after which it goes back by itself
+LEAVING = 300  # seconds that the coordinator waits for its own end
+BEHIND = (Act.VERIFY, Act.SETTLE, Act.COMMIT, Act.UNCORDON)
+
+
+def run(ctx: Context) -> Outcome:
+    """Raises KbuildError: not now (window, quorum, another node is down), or the node came back wrong or not at all."""
+    visit = Visit(ctx)
+    told = ""
+    if visit.state == "REBOOTING":  # killed while it was on its way: it may be down now
+        told = _wait(visit)
+    elif visit.state in AFTER_ARMING:
+        return Outcome("is back already", run={"state": "fresh"})
+    else:
+        visit.look()
+    while (step := visit.next()).act not in (Act.DONE, *BEHIND):
+        if step.act in (Act.DRAIN, Act.ARM):
+            _may_go_down(visit)
+            take_baseline(visit)
+            _carefully(_drain if step.act == Act.DRAIN else _arm, visit)
+        elif step.act == Act.REBOOT:
+            _carefully(_commit_to_it, visit)
+            told = _wait(visit)
+        elif step.act == Act.BACK:
+            visit.record("BACK", step.why, boot_id=visit.seen.boot_id)
+        elif step.act == Act.FELL_BACK:
+            raise fell_back(visit, visit.run.away.get(visit.node.name), step.why)
+        elif step.act == Act.EXPIRED:
+            raise expired(visit, step.why)
+        elif step.act == Act.NOT_TRIED:
+            raise visit.hold(visit.stop(step))
+        elif step.act in (Act.REFUSE, Act.DENIED):
+            raise visit.stop(step)
+        else:
+            raise NodeRefused(f"{visit.node.name} has not got the kernel yet", f"doit deploy:{visit.node.name}")
+    visit.say("")
+    if told:
+        return Outcome(f"{visit.build.release} {told}", run={"away": visit.run.away.get(visit.node.name)})
+    return Outcome(f"on {visit.build.release} already", run={"state": "fresh"})
+
+
+def _may_go_down(visit: Visit) -> None:
+    """Raises where it may not: outside of the window, or while another node is down. Nothing was done until here."""
+    _in_window(visit)
+    batch = next(batch for batch in visit.run.order if visit.node.name in batch)
+    others = [visit.cluster.nodes[name] for name in visit.run.names() if name not in batch]
+    down = reach.silent(others)
+    if down:
+        raise NodeRefused(
+            f"{visit.node.name} is not rebooted while {', '.join(down)} {'is' if len(down) == 1 else 'are'} down",
+            f"bring {'it' if len(down) == 1 else 'them'} back, or set hold: true there in {visit.cluster.source}",
+        )
+
+
+def _in_window(visit: Visit) -> None:
+    opening = visit.cluster.rollout.window
+    if opening is not None and not window.is_open(opening, clock.utc()):
+        raise NodeRefused(
+            f"{visit.node.name} is not rebooted now: the window {window.tell(opening, clock.utc())}",
+            "doit rollout then goes on where it stopped; rollout.window in cluster.yaml sets it",
+        )
+
+
+def _drain(visit: Visit) -> None:
+    """Pods elsewhere, k3s stopped. Undone by whoever refuses in between."""
+    from kbuild_tasks.effects.kubernetes import Kubernetes
+
+    kubernetes = Kubernetes.of(visit.cluster)
+    was_cordoned = bool(visit.data.get("was_cordoned", False))
+    if kubernetes is not None:
+        if visit.node.k3s == "server":
+            ready, total = kubernetes.quorum()
+            if not quorum_allows(ready, total):
+                raise NodeRefused(tell_quorum(visit.node.name, ready, total), "kubectl get nodes")
+        visit.say("draining")
+        drained = kubernetes.cordon_and_drain(visit.node, visit.cluster.rollout.drain_timeout)
+        was_cordoned = was_cordoned or drained.was_cordoned
+    visit.record("DRAINED", boot_id=visit.seen.boot_id, was_cordoned=was_cordoned)
+    visit.say("stopping k3s")
+    visit.do("k3s", action="stop", timeout=180)
+
+
+def _arm(visit: Visit) -> None:
+    build, rollout = visit.build, visit.cluster.rollout
+    if visit.data.get("fence") != visit.run.lease.number:
+        # installed by an earlier run: what lies on the boot partition is read back once more before it is trusted
+        modules = " ".join(rollout.verify_modules)
+        answer = visit.do("bootfiles", build=build.build, modules=modules, panic=rollout.panic_timeout, timeout=1800)
+        if answer.get("missing") or answer.get("changed") or answer.get("modules_missing"):
+            raise NodeRefused(f"{visit.node.name}: files of {build.release} have changed since deploy",
+                              f"doit rollback:{visit.node.name}, then doit allow:{visit.node.name}")  # fmt: skip
+    visit.say("arming")
+    values: dict[str, str | int] = {"build": build.build, "panic": rollout.panic_timeout}
+    answer = visit.act("arm", {**values, "timeout": rollout.reboot_timeout + rollout.settle + UNSEEN})
+    default = answer.get("default")
+    if answer.get("armed") != build.entry or not default or default == build.entry:
+        raise NodeRefused(f"{visit.node.name} did not arm the trial (armed {answer.get('armed')}, default {default})",
+                          "its loader does not keep what it is told: bootctl, grub-editenv list")  # fmt: skip
+    visit.record("ARMED", boot_id=visit.seen.boot_id, fence=visit.run.lease.number, default=default)
+    visit.seen = dataclasses.replace(visit.seen, armed=build.entry)  # as the helper read it back
+
+
+def _commit_to_it(visit: Visit) -> None:
+    _in_window(visit)  # once more: a drain takes its time
+    seen = visit.seen
+    console = console_size(visit)  # what stands there now was said by earlier boots
+    visit.record("REBOOTING", boot_id=seen.boot_id, console=console, **{"from": seen.release})
+
+
+def _carefully(act: Callable[[Visit], None], visit: Visit) -> None:
+    """A step before the reboot; where it fails, the node is left as it was: disarmed, k3s running, not cordoned."""
+    try:
+        act(visit)
+    except KbuildError as error:
+        undo(visit)
+        raise visit.hold(error) from None
+
+
+def _wait(visit: Visit) -> str:
+    """Ask for the reboot (after a kill once more: in another boot the helper refuses), and wait for the new boot."""
+    boot_id = str(visit.data["boot_id"])
+    wait = Wait(visit, boot_id)
+    itself = visit.node.connection == "local"
+    if not visit.answer and _is_there(visit) and visit.seen.boot_id != boot_id:
+        return "after a reboot that an earlier run asked for"
+    if itself:
+        install(visit.ctx)
+    if visit.answer:
+        _ask(visit, boot_id)
+    if itself:
+        visit.say("this machine reboots; the roll-out goes on by itself when it is back")
+        clock.sleep(LEAVING)
+        raise NodeRefused(f"{visit.node.name} did not go down", "systemctl list-jobs; then doit rollout goes on")
+    remote.hang_up(visit.cluster, visit.node)
+    try:
+        answer = wait.until_back()
+    except NotBack as error:
+        visit.run.away[visit.node.name] = wait.waited
+        raise visit.hold(error, "lost") from None
+    visit.saw(answer)
+    away = round(wait.waited, 1)
+    visit.run.away[visit.node.name] = away
+    return f"after {away:.0f} s"
+
+
+def _is_there(visit: Visit) -> bool:
+    """Whether it can be asked now; a node on its way down or up cannot."""
+    try:
+        visit.look(anew=True)
+    except KbuildError:
+        return False
+    return True
+
+
+def _ask(visit: Visit, boot_id: str) -> None:
+    visit.say("rebooting")
+    try:
+        visit.do("reboot", delay=DELAY, boot_id=boot_id)
+    except NodeUnreachable:
+        return  # it may be gone before its answer is here: the boot id will tell
+    except KbuildError as error:
+        if _is_there(visit) and visit.seen.boot_id != boot_id:
+            return
+        raise visit.hold(error) from None

@@ -1,0 +1,177 @@
+"""verify:<node>: is it well on the new kernel? Asked twice, `settle` apart, in the same boot; then the default moves.
+
+Each time all of it: what runs, its configuration, its modules, what is new in the kernel log, units, mounts, time, and
+the user's own commands, as a difference to the node's baseline (core/verify.py). What is still starting is waited for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kbuild_tasks.core import verify
+from kbuild_tasks.core.errors import KbuildError, NodeRefused, NodeUnreachable
+from kbuild_tasks.core.history import AFTER_ARMING
+from kbuild_tasks.core.model import Outcome
+from kbuild_tasks.core.nodestate import Act
+from kbuild_tasks.core.verify import Check, Finding
+from kbuild_tasks.effects import clock, commands, helper
+from kbuild_tasks.effects.context import Context
+from kbuild_tasks.effects.endings import expired, fell_back, finish
+from kbuild_tasks.effects.files import read_json
+from kbuild_tasks.effects.resume import remove
+from kbuild_tasks.effects.rollout import Visit, baseline_file, observe
+from kbuild_tasks.effects.waiting import NotBack, Wait
+
+PATIENCE = 90  # seconds for units, mounts, time and commands to become as they were
+PAUSE = 2
+LOSSES = 5  # times that a node may be lost and found again
+PROBE = 180  # modprobe of a long list on a small board
+READY = 300  # seconds for k3s
+
+
+def run(ctx: Context) -> Outcome:
+    """Raises KbuildError: a check failed, or the node went down again."""
+    visit = Visit(ctx)
+    if visit.state in AFTER_ARMING:
+        _look(visit)
+    else:
+        visit.look()
+    told, losses = "", 0
+    while (step := visit.next()).act != Act.DONE:
+        if step.act in (Act.VERIFY, Act.SETTLE):
+            if step.act == Act.SETTLE:
+                _settle(visit)
+            try:
+                told = _once(visit)
+            except NodeUnreachable as error:
+                losses += 1
+                if losses > LOSSES:
+                    raise visit.hold(error, "lost") from None
+                _look(visit)  # a short loss, or another boot: the next step tells
+                continue
+            visit.record("VERIFIED" if step.act == Act.VERIFY else "VERIFIED2", told, boot_id=visit.seen.boot_id)
+        elif step.act == Act.COMMIT:
+            _commit(visit)
+        elif step.act == Act.UNCORDON:
+            finish(visit)
+        elif step.act == Act.FELL_BACK:
+            raise fell_back(visit, None, step.why)
+        elif step.act == Act.EXPIRED:
+            raise expired(visit, step.why)
+        elif step.act in (Act.REFUSE, Act.DENIED, Act.NOT_TRIED):
+            raise visit.stop(step)
+        else:
+            raise NodeRefused(f"{visit.node.name} has not booted the new kernel", f"doit reboot:{visit.node.name}")
+        visit.say("")
+    if visit.node.connection == "local":
+        remove(ctx)
+    if not told:
+        return Outcome(f"{visit.build.release} is its default and known-good", run={"state": "fresh"})
+    twice = f"{told}, twice, {ctx.cluster.rollout.settle} s apart"
+    return Outcome(f"{twice}; {visit.build.release} is its default now")
+
+
+def _look(visit: Visit) -> None:
+    """Wait until it answers: it was up, and went away. Raises NotBack."""
+    try:
+        visit.look(anew=True)
+    except NodeUnreachable:
+        try:
+            visit.saw(Wait(visit, "").until_back())
+        except NotBack as error:
+            raise visit.hold(error, "lost") from None
+
+
+def _once(visit: Visit) -> str:
+    """All checks, again and again while what failed may still become right. Raises NodeRefused, and holds the node."""
+    boot_id = str(visit.data["boot_id"])
+    baseline = read_json(baseline_file(visit.ctx.paths, visit.node.name)) or {}
+    if baseline.get("build") != visit.build.build:
+        raise visit.hold(NodeRefused(f"{visit.node.name} has no baseline from before its reboot",
+                                     f"doit rollback:{visit.node.name}"))  # fmt: skip
+    _ready(visit, boot_id)
+    deadline = clock.monotonic() + PATIENCE
+    while True:
+        visit.say("verifying")
+        now = _ask(visit)
+        findings = verify.compare(visit.build, boot_id, baseline, now, visit.cluster.rollout)
+        _log(visit, findings)
+        bad = verify.failed(findings)
+        if not bad:
+            return verify.counts(findings)
+        if now.observe.get("boot_id") != boot_id:
+            raise NodeUnreachable(f"{visit.node.name} was rebooted while it was verified")
+        if not all(finding.soon for finding in bad) or clock.monotonic() > deadline:
+            raise _failed(visit, bad, findings)
+        visit.say(f"waiting: {bad[0].what} {bad[0].told}")
+        clock.sleep(PAUSE)
+
+
+def _ask(visit: Visit) -> Check:
+    rollout = visit.cluster.rollout
+    answer = observe(visit.cluster, visit.ctx.paths, visit.node)
+    modules = " ".join(rollout.verify_modules)
+    probe = visit.ask("probe", modules=modules, release=visit.build.release, timeout=PROBE)
+    ran = commands.run(visit.cluster, visit.node, rollout.verify_commands) if rollout.verify_commands else []
+    health = visit.ask("baseline")  # last: what the checks themselves stirred up is in the log now
+    return Check(answer, health, probe, ran, float(answer.get("skew", 0.0)))
+
+
+def _ready(visit: Visit, boot_id: str) -> None:
+    if not visit.node.k3s:
+        return
+    from kbuild_tasks.effects.kubernetes import Kubernetes
+
+    kubernetes = Kubernetes.of(visit.cluster)
+    if kubernetes is None:
+        return
+    visit.say("waiting for k3s")
+    try:
+        kubernetes.wait_ready(visit.node, boot_id, visit.build.release, READY)
+    except KbuildError as error:
+        raise _deny(visit, error.message, error) from None
+
+
+def _failed(visit: Visit, bad: Sequence[Finding], findings: Sequence[Finding]) -> KbuildError:
+    told = f"{verify.counts(findings)} failed: {', '.join(finding.what for finding in bad)}"
+    error = NodeRefused(
+        f"runs {visit.build.release}, and {told}",
+        f"doit rollback:{visit.node.name} boots known-good; its default never moved; not tried again there",
+        evidence=[f"{finding.what}: {finding.told}" for finding in bad],
+        log=visit.ctx.shown(visit.ctx.log),
+    )
+    return _deny(visit, told, error)
+
+
+def _deny(visit: Visit, why: str, error: KbuildError) -> KbuildError:
+    """Not tried again here. A node that is gone now cannot be told; the journal knows."""
+    try:
+        visit.do("deny", build=visit.build.build, why=helper.text(why))
+    except NodeUnreachable as lost:
+        error = KbuildError(error.message, error.hint, evidence=[*error.evidence, lost.message], log=error.log)
+    visit.record("HELD", why, kind="verify")
+    return error
+
+
+def _settle(visit: Visit) -> None:
+    seconds = visit.cluster.rollout.settle
+    visit.say(f"settling for {seconds} s")
+    clock.sleep(seconds)
+
+
+def _commit(visit: Visit) -> None:
+    """Only now the default moves; read back."""
+    answer = visit.do("commit", build=visit.build.build)
+    if answer.get("default") != visit.build.entry:
+        raise visit.hold(
+            NodeRefused(f"{visit.node.name} did not take {visit.build.entry} as its default",
+                        "its loader does not keep what it is told: bootctl, grub-editenv list",
+                        evidence=[f"the default is {answer.get('default')}"])
+        )  # fmt: skip
+    visit.record("COMMITTED", boot_id=visit.seen.boot_id)
+
+
+def _log(visit: Visit, findings: Sequence[Finding]) -> None:
+    visit.ctx.log.parent.mkdir(parents=True, exist_ok=True)
+    with open(visit.ctx.log, "a", encoding="utf-8") as file:
+        file.write("\n".join([clock.stamp(), *verify.table(findings), ""]) + "\n")

@@ -1,0 +1,91 @@
+"""A doit whose nodes are fakes (tests/fake_nodes.py) that outlive the process: their state is kept in build/world.json.
+
+FAKE_FAULTS="n7=panic" gives faults to nodes, FAKE_KILL=17 kills this process at the 17th point, FAKE_REAL_SLEEP=1 makes
+pauses real, a thousandth as long.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from kbuild_tasks.effects import clock, helper
+from tests import fake_nodes
+
+
+class Setter:
+    """What tests/fake_nodes.py wants of pytest's monkeypatch."""
+
+    def setattr(self, where: Any, name: str, value: Any) -> None:
+        setattr(where, name, value)
+
+
+class Forever(fake_nodes.World):
+    """A world that is saved after every question, and dies by a real kill -9."""
+
+    def point(self) -> None:
+        self.points += 1
+        if str(self.points) == os.environ.get("FAKE_KILL"):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def install(root: Path) -> None:
+    names = "n7 n2 n3"
+    artifacts = (root / "artifacts/manifest.json").exists()
+    if not artifacts:
+        return
+    kept = (root / "artifacts/manifest.json").read_bytes()
+    world = Forever(root, Setter(), names)
+    (root / "artifacts/manifest.json").write_bytes(kept)
+    from kbuild_tasks.effects import artifacts as files
+
+    world.build = files.load(world.paths)
+    saved = root / "build/world.json"
+    if saved.exists():
+        value = json.loads(saved.read_text())
+        world.time, world._uuids = value["time"], value["uuids"]
+        for name, state in value["nodes"].items():
+            state["staged"] = {b: {n: d.encode("latin1") for n, d in f.items()} for b, f in state["staged"].items()}
+            state["installed"] = set(state["installed"])
+            vars(world.nodes[name]).update(state)
+    for word in os.environ.get("FAKE_FAULTS", "").split():
+        name, _, fault = word.partition("=")
+        world.nodes[name].faults = {fault} - {""}
+    guard = threading.Lock()
+    ask = helper.ask
+
+    def saving(*args: Any, **more: Any) -> Any:
+        with guard:
+            try:
+                return ask(*args, **more)
+            finally:
+                save(world, saved)
+
+    helper.ask = saving  # type: ignore[assignment]
+    if os.environ.get("FAKE_REAL_SLEEP"):
+        sleep = clock.sleep
+
+        def slowly(seconds: float) -> None:
+            time.sleep(seconds / 1000)
+            with guard:
+                sleep(seconds)
+
+        clock.sleep = slowly  # type: ignore[assignment]
+
+
+def save(world: Forever, path: Path) -> None:
+    nodes = {}
+    for name, node in world.nodes.items():
+        state = {key: value for key, value in vars(node).items() if key not in ("world", "lies", "faults")}
+        state["staged"] = {b: {n: d.decode("latin1") for n, d in f.items()} for b, f in node.staged.items()}
+        state["installed"] = sorted(node.installed)
+        nodes[name] = state
+    value = {"time": world.time, "uuids": world._uuids, "nodes": nodes, "max_down": world.max_down}
+    scratch = path.with_suffix(".tmp")
+    scratch.write_text(json.dumps(value))
+    scratch.rename(path)

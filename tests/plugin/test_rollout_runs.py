@@ -1,0 +1,215 @@
+"""The roll-out through the real doit, on fake nodes: what is told, what a failure holds, edges with threads."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fake_nodes import NEW_CONFIG
+from tests.plugin.conftest import DODO, HERE, Workbench, project
+
+CLUSTER = """\
+version: 1
+kernel: {pkgbuild: kernel/PKGBUILD, arch: x86_64, config: kernel/config, patches: patches}
+build:
+  coordinator: n1
+  workdir: {path: /home/builder/buildtmp}
+nodes:
+  n1: {address: 127.0.0.1, connection: local, rollout: false}
+  n7: {address: 10.0.0.10}
+  n2: {address: 10.0.0.11}
+  n3: {address: 10.0.0.12}
+rollout:
+  canary: [n7]
+  verify: {modules: [overlay]}
+"""
+WORLD = """\
+sys.path.insert(0, %r)
+from tests.plugin import fake_rollout
+fake_rollout.install(__import__("pathlib").Path(__file__).parent)
+"""
+
+
+def build(root: Path, data: bytes = b"kernel" * 999) -> str:
+    """Packages in artifacts/, as if built; the name of the build."""
+    digest = hashlib.sha256(data).hexdigest()
+    (root / "artifacts").mkdir(exist_ok=True)
+    (root / "artifacts/linux.pkg.tar.zst").write_bytes(data)
+    manifest: dict[str, Any] = {"packages_sha256": digest, "kernelrelease": "6.1.192-cluster", "build_id": digest[:40]}
+    manifest["config_sha256"] = NEW_CONFIG
+    manifest["packages"] = [{"file": "linux.pkg.tar.zst", "size": len(data), "sha256": digest}]
+    (root / "artifacts/manifest.json").write_text(json.dumps(manifest))
+    return digest[:12]
+
+
+@pytest.fixture(scope="module")
+def packaged(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
+    made = project(tmp_path_factory.mktemp("packaged") / "project")
+    (made.root / "cluster.yaml").write_text(CLUSTER)
+    (made.root / "dodo.py").write_text(DODO % str(HERE) + WORLD % str(HERE.parent.parent))
+    made.doit()
+    build(made.root)
+    made.trace()
+    return made
+
+
+@pytest.fixture
+def ready(packaged: Workbench, tmp_path: Path) -> Workbench:
+    """A built project with three nodes that get the kernel."""
+    return Workbench(Path(shutil.copytree(packaged.root, tmp_path / "my project", symlinks=True)))
+
+
+def world(bench: Workbench) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads((bench.root / "build/world.json").read_text())
+    return value
+
+
+def boots(bench: Workbench) -> dict[str, list[str]]:
+    return {name: node["boots"] for name, node in world(bench)["nodes"].items()}
+
+
+def test_a_good_roll_out(ready: Workbench) -> None:
+    out = ready.doit("rollout")
+    lines = out.splitlines()
+    assert "  done   deploy:n7    installed 6.1.192-cluster; 6.1.190-cluster stays the default" in lines
+    assert any(re.fullmatch(r"  done   reboot:n7    6\.1\.192-cluster after 2\d s", line) for line in lines), out
+    assert any(
+        re.match(r"  done   verify:n7    1\d checks, twice, 20 s apart; 6\.1\.192-cluster is its def", line)
+        for line in lines
+    )
+    order = [
+        line.split()[1] for line in lines if line.split()[1:2] and line.split()[1].startswith(("reboot", "verify"))
+    ]
+    assert order == ["reboot:n7", "verify:n7", "reboot:n2", "verify:n2", "reboot:n3", "verify:n3"]
+    table = lines[lines.index("") + 1 :]
+    assert table[0].split() == ["node", "kernel", "result", "away"]
+    assert re.fullmatch(r"  n7    6\.1\.192-cluster  verified  2\d s", table[1])
+    assert world(ready)["max_down"] == 1
+    assert len({tuple(each) for each in boots(ready).values()}) == 1 and len(boots(ready)["n7"]) == 1
+
+
+def test_again_it_changes_nothing_and_says_so(ready: Workbench) -> None:
+    ready.doit("rollout")
+    before = world(ready)["nodes"]
+    out = ready.doit("rollout")
+    assert [line for line in out.splitlines() if line.startswith("  fresh")] == [
+        "  fresh  deploy       3 nodes",
+        "  fresh  reboot       3 nodes",
+        "  fresh  verify       3 nodes",
+    ]
+    assert world(ready)["nodes"] == before
+    assert "  fresh  verify:n2    6.1.192-cluster is its default" in ready.doit("verify:n2", "only=n2")
+
+
+def test_a_bad_kernel_costs_one_node_one_reboot(ready: Workbench) -> None:
+    out = ready.doit("rollout", check=1, FAKE_FAULTS="n7=panic")
+    assert re.search(
+        r"""  FAILED reboot:n7    came back after 3\d s on 6\.1\.190-cluster: the new kernel panicked
+           Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block\(0,0\)
+         roll-out halted; (not touched|installed, not rebooted): .*
+         hint: the failed build is not tried again there
+""",
+        out,
+    ), out
+    told = boots(ready)
+    assert told["n2"] == told["n3"] == [] and len(told["n7"]) == 2
+    states = json.loads((ready.root / "build/last-run.json").read_text())["tasks"]
+    assert states["reboot:n7"]["state"] == "failed" and states["reboot:n2"]["state"] == "held"
+    again = ready.doit("rollout", check=1)
+    assert "failed on n7 and is not tried again there" in again
+    assert boots(ready) == told
+    status = ready.doit("status")
+    assert re.search(r"n7 +6\.1\.190-cluster +6\.1\.190-cluster +- +fell back", status), status
+    assert json.loads(ready.doit("status", "--json"))["rollout"]["n7"]["state"] == "fell back"
+    assert "may be tried there again" in ready.doit("allow:n7")
+    ready.doit("rollout")
+    assert len(boots(ready)["n3"]) == 1
+
+
+def test_nothing_else_goes_down_with_continue_and_many_threads(ready: Workbench) -> None:
+    out = ready.doit("-n", "16", "--continue", "rollout", check=None, FAKE_FAULTS="n7=panic", FAKE_REAL_SLEEP="1")
+    assert "held   reboot:n2" in out
+    assert boots(ready)["n2"] == boots(ready)["n3"] == []
+    assert world(ready)["max_down"] == 1
+
+
+def test_killed_and_resumed_through_doit(ready: Workbench) -> None:
+    for point in (9, 25, 30, 33, 40, 45, 52, 60, 75):
+        run = ready.start("rollout", FAKE_KILL=str(point))
+        run.communicate(timeout=60)
+        assert run.returncode == -9, point
+    ready.doit("rollout")
+    assert {len(each) for each in boots(ready).values()} == {1}
+
+
+def test_the_build_half_is_not_touched_and_must_be_done(ready: Workbench) -> None:
+    ready.edit("patches/a.patch", "+2", "+3")
+    out = ready.doit("rollout", check=1)
+    assert "artifacts/ is behind its sources: patch: a.patch changed (line 6)" in out
+    assert "hint: doit, then doit rollout" in out
+    assert ready.trace() == [] and boots(ready)["n7"] == []
+
+
+def test_without_artifacts_there_is_nothing_to_roll_out(bench: Workbench) -> None:
+    out = bench.doit("rollout", check=1)
+    assert "there is no kernel to roll out: artifacts/manifest.json is not there" in out
+    assert "hint: doit builds it" in out and "Traceback" not in out
+
+
+def test_only_leaves_the_others_out(ready: Workbench) -> None:
+    ready.doit("rollout", "only=n3")
+    assert {name: len(each) for name, each in boots(ready).items()} == {"n7": 0, "n2": 0, "n3": 1}
+    out = ready.doit("rollout", "only=n33", check=3)
+    assert "only=n33: there is no such node, did you mean n3?" in out and "Traceback" not in out
+
+
+def test_plan_and_status_open_no_connection(ready: Workbench) -> None:
+    plan = ready.doit("plan")
+    assert "  run    deploy:n7  6.1.192-cluster" in plan and "it was never asked" in plan
+    assert json.loads(ready.doit("plan", "--json"))["fresh"] is True, "plain doit does none of it"
+    assert not (ready.root / "build/world.json").exists()
+    ready.doit("deploy")
+    assert "reboot:n2  goes on at BOOTFILES_OK" in ready.doit("plan")
+    assert boots(ready) == {"n7": [], "n2": [], "n3": []}
+    ready.doit("rollout")
+    assert "doit rollout would" not in ready.doit("plan")
+    told = json.loads(ready.doit("status", "--json", "--ask"))["rollout"]["n2"]
+    assert told["running"] == told["known_good"] == "6.1.192-cluster" and told["state"] == "verified"
+
+
+def test_rollback_one_after_the_other(ready: Workbench) -> None:
+    ready.doit("rollout")
+    build(ready.root, b"another" * 999)
+    out = ready.doit("rollout", check=1, FAKE_FAULTS="n7=other-build-id")
+    assert "FAILED reboot:n7" in out
+    out = ready.doit("rollback")
+    assert "runs its known-good 6.1.192-cluster" in out
+    assert world(ready)["max_down"] == 1
+
+
+def test_a_second_operator_is_refused_and_takes_over_by_word(ready: Workbench) -> None:
+    ready.doit("deploy")
+    value = world(ready)
+    for node in value["nodes"].values():
+        node["holder"], node["fence"] = {"who": "eve@n9:/srv/p", "since": 0}, 7
+    (ready.root / "build/world.json").write_text(json.dumps(value))
+    out = ready.doit("rollout", check=1)
+    assert "n7 is in the roll-out of eve@n9:/srv/p, since 1970-01-01 00:00 UTC (number 7)" in out
+    assert "taken over from eve@n9:/srv/p" in ready.doit("takeover")
+    ready.doit("rollout")
+    assert min(node["fence"] for node in world(ready)["nodes"].values()) >= 8
+
+
+def test_the_list_names_them(ready: Workbench) -> None:
+    listed = ready.doit("list")
+    for name in ("deploy", "reboot", "verify", "rollout", "rollback", "allow", "takeover"):
+        assert any(line.split()[:1] == [name] and len(line.split()) > 2 for line in listed.splitlines()), listed
+    assert "reboot:n2" in ready.doit("list", "--all")
+    assert os.path.exists(ready.root / "build")
