@@ -15,6 +15,7 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ def acquire(path: Path) -> list[int]:
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     ended: list[int] = []
     if not _try(fd):
-        owner = read_json(path)
+        owner = _owner(path)
         if not _is_dead(owner):
             os.close(fd)
             raise _refused(path, owner)
@@ -79,7 +80,7 @@ def holder(path: Path) -> dict[str, Any] | None:
     try:
         if _try(fd, fcntl.LOCK_SH):
             return None
-        return read_json(path) or {}
+        return _owner(path)
     finally:
         os.close(fd)
 
@@ -94,11 +95,19 @@ def _try(fd: int, kind: int = fcntl.LOCK_EX) -> bool:
     return True
 
 
-def _is_dead(owner: Any) -> bool:
+def _owner(path: Path) -> dict[str, Any]:
+    """What its holder wrote into a lock; what is of another form was written by somebody else, and does not count."""
+    found = read_json(path)
+    told = found if isinstance(found, dict) else {}
+    known = {key: told[key] for key in ("start", "host", "user", "since") if isinstance(told.get(key), str)}
+    return known | {"pid": told["pid"]} if type(told.get("pid")) is int else known
+
+
+def _is_dead(owner: Mapping[str, Any]) -> bool:
     """True only if the owner was a process of this very machine and is no more."""
-    if not isinstance(owner, dict) or owner.get("host") != socket.gethostname():
+    if "pid" not in owner or "start" not in owner or owner.get("host") != socket.gethostname():
         return False
-    return _start_time(int(owner.get("pid", 0))) != owner.get("start")
+    return _start_time(owner["pid"]) != owner["start"]
 
 
 def _start_time(pid: int) -> str | None:
@@ -136,10 +145,9 @@ def _has_open(pid: int, wanted: os.stat_result) -> bool:
     return False
 
 
-def _refused(path: Path, owner: Any) -> KbuildError:
-    who = owner if isinstance(owner, dict) else {}
+def _refused(path: Path, owner: Mapping[str, Any]) -> KbuildError:
     return KbuildError(
-        f"another run is in progress: pid {who.get('pid', '?')} of {who.get('user', '?')} on {who.get('host', '?')}, "
-        f"since {who.get('since', '?')}",
+        f"another run is in progress: pid {owner.get('pid', '?')} of {owner.get('user', '?')} "
+        f"on {owner.get('host', '?')}, since {owner.get('since', '?')}",
         "wait for it, or end it with Ctrl-C in its terminal; nothing was changed by this one",
     )
