@@ -68,6 +68,7 @@ def refusal(
     name = node.name
     free = size(int(facts.get("disk_free") or 0))
     sentences = {
+        "ended": (f"{name} was asked for a run that has ended", "run doit again"),
         "no-compiler": (f"{name} has no gcc", "install gcc and binutils there (docs/nodes.md)"),
         "other-compiler": (
             f"{name} has another compiler: {_difference(facts.get('compiler') or {}, compiler)}",

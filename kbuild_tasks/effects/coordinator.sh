@@ -4,14 +4,6 @@
 #   disk_more: free bytes where a tree is already there;  owner: "uid:gid" that builds;  k3s_stop
 # Answers as worker.sh does.
 
-refuse() {  # refuse WORD [DETAIL]
-	json=''
-	text refused "$1"
-	text detail "${2:-}"
-	answer
-	exit 0
-}
-
 own() {  # own DIRECTORY: make it, and what misses above it, for the one that builds
 	nearest "$1"
 	if [ "$missing" -gt 0 ]; then
@@ -33,7 +25,7 @@ room() {  # room DIRECTORY: enough free space on the disk for a build?
 }
 
 [ -n "$version" ] || refuse no-compiler
-recall || :
+begin
 case $tmpfs in
 auto | off) ;;
 *) [ "$tmpfs" -le "$memory" ] || refuse tmpfs-size ;;
@@ -78,5 +70,5 @@ own "$workdir.state"
 json=''
 text disk_why "$disk_why"
 text stopped "$restore"
-json="\"refused\": \"\", \"mode\": {$json\"jobs\": 0, \"tmpfs\": $size, \"port\": $port}, "
-answer
+tree=0  # should the run be over, what it has compiled stays
+finish "$json\"jobs\": 0, \"tmpfs\": $size, \"port\": $port"

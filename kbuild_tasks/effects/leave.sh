@@ -4,9 +4,9 @@
 # Values used: state; tree: 0 leaves the tmpfs at the workdir mounted (the coordinator's, between runs).
 
 record=$state/mode.json
-was_boot='' was_restore='' was_mount='' was_workdir='' was_made=0 was_tmp=''
 
 recall() {  # the record into was_*; false: there is none. One key a line, written by remember().
+	was_boot='' was_restore='' was_mount='' was_workdir='' was_made=0 was_tmp=''
 	[ -f "$record" ] || return 1
 	while IFS='"' read -r _ key _ value _; do
 		case $key in

@@ -23,7 +23,7 @@ from typing import Any
 from kbuild_tasks.core import buildmode
 from kbuild_tasks.core.errors import CommandFailed, KbuildError, NodeRefused, NodeUnreachable
 from kbuild_tasks.core.model import DISTCC_PORT, STATE_DIR, Node, Outcome
-from kbuild_tasks.effects import compiler
+from kbuild_tasks.effects import compiler, run_token
 from kbuild_tasks.effects import node as remote
 from kbuild_tasks.effects.context import Context
 from kbuild_tasks.effects.files import write_json
@@ -58,16 +58,17 @@ def _enter(ctx: Context, node: Node, record: dict[str, Any]) -> None:
     build, workdir = ctx.cluster.build, str(ctx.paths.workdir)
     coordinator = node.name == build.coordinator
     values: dict[str, str | int] = {"workdir": workdir, "state": STATE_DIR, "port": DISTCC_PORT}
+    values["token"] = run_token.TOKEN
     with _asking:
         ours = compiler.identity(ctx.paths.build / "cache" / "compiler.json")
     if coordinator:
         _refuse_root(node)
         values |= buildmode.coordinator_values(node, build, os.geteuid(), os.getegid())
-        text = remote.script("leave", "facts", "coordinator")
+        text = remote.script("leave", "facts", "enter", "coordinator")
     else:
         values |= buildmode.worker_values(node, build, ours)
         values["leave_script"] = remote.script("leave")
-        text = remote.script("leave", "facts", "worker")
+        text = remote.script("leave", "facts", "enter", "worker")
     sent = time.time()
     answer = remote.ask(ctx.cluster, node, text, values, timeout=DEADLINE)
     received = time.time()

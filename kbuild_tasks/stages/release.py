@@ -9,9 +9,10 @@ from __future__ import annotations
 from kbuild_tasks.core.errors import CommandFailed, NodeRefused, NodeUnreachable
 from kbuild_tasks.core.model import STATE_DIR, Node
 from kbuild_tasks.effects import node as remote
+from kbuild_tasks.effects import run_token
 from kbuild_tasks.effects.context import Context
 
-DEADLINE = 30  # seconds; a k3s agent may take some to start
+DEADLINE = 45  # seconds: 20 for a prepare that is still at work there, and a k3s agent may take some to start
 
 
 def release_node(ctx: Context, node: Node, tree: bool = False) -> str:
@@ -19,6 +20,7 @@ def release_node(ctx: Context, node: Node, tree: bool = False) -> str:
     it leaves build mode by itself when its time is over, or at its next boot."""
     keep_tree = node.name == ctx.cluster.build.coordinator and not tree
     values: dict[str, str | int] = {"state": STATE_DIR, "tree": 0 if keep_tree else 1}
+    values["token"] = "" if tree else run_token.TOKEN  # the task is a part of its run: `doit release prepare` goes on
     try:
         answer = remote.ask(ctx.cluster, node, remote.script("leave", "release"), values, timeout=DEADLINE)
     except (NodeUnreachable, NodeRefused, CommandFailed) as error:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from kbuild_tasks.lab.lab import Lab
+from kbuild_tasks.lab.names import Places
 
 pytestmark = pytest.mark.lab
 ROOT = Path(__file__).parent.parent.parent
@@ -44,7 +45,7 @@ class Nodes:
         }.items():
             (root / name).parent.mkdir(exist_ok=True)
             (root / name).write_text(text)
-        self.lab = Lab(root, bases=ROOT / ".lab")
+        self.lab = Lab(root, bases=Places.of(ROOT).bases)
 
     def run(self, *steps: str, user: str | None = None, constants: dict[str, Any] | None = None, **changes: Any) -> Any:
         """Steps such as "prepare sync:kubenode2" (all nodes where none is named); answers of each step by node.
@@ -162,6 +163,26 @@ def test_enter_work_leave(nodes: Nodes) -> None:
     assert {name: nodes.look(name) for name in before} == before
     assert nodes.sh("kubenode2", f"grep -c COMPILE_OK {STATE}/distccd.log") == "1"  # readable afterwards
     assert nodes.run("release")["kubenode2"]["message"] == "kubenode2: was not in build mode"
+
+
+def test_a_run_interrupted_while_it_prepares_leaves_no_node_in_build_mode(nodes: Nodes) -> None:
+    before = nodes.look("kubenode2")
+    slow = "printf '#!/bin/sh\\nsleep 3\\nexec /usr/bin/as \"$@\"\\n' >/usr/local/bin/as; chmod 755 /usr/local/bin/as"
+    nodes.sh("kubenode2", slow)  # its version is asked: prepare takes longer than the run lives
+    try:
+        nodes.run("prepare:kubenode2 interrupt:kubenode2")
+        time.sleep(3)
+    finally:
+        nodes.sh("kubenode2", "rm /usr/local/bin/as")
+    assert nodes.look("kubenode2") == before
+
+
+def test_a_prepare_that_comes_when_its_run_has_ended_does_nothing(nodes: Nodes) -> None:
+    before = nodes.look("kubenode2")
+    told = nodes.run("late:kubenode2")["kubenode2"]
+    assert told["message"] == "left out: kubenode2 was asked for a run that has ended; run doit again"
+    assert nodes.look("kubenode2") == before
+    assert nodes.run("prepare:kubenode2")["kubenode2"]["message"] == "2 slots, tmpfs 128 MiB"  # the next run
 
 
 def test_another_machine_may_not_use_its_distccd(nodes: Nodes) -> None:
@@ -387,6 +408,18 @@ def test_coordinator_with_a_tmpfs(nodes: Nodes) -> None:
     nodes.sh("kubenode1", "systemctl stop user")
     assert nodes.run("release-tree")["kubenode1"]["message"] == "kubenode1: tmpfs unmounted"
     assert nodes.run("release-tree")["kubenode1"]["message"] == "kubenode1: was not in build mode"
+
+
+def test_coordinator_whose_workdir_has_another_path_now(nodes: Nodes) -> None:
+    old, new = f"{WORKDIR}-old", f"{WORKDIR}-old/new"  # in the old one: gone when that is unmounted
+    nodes.run("prepare:kubenode1", build={"workdir": {"path": old, "tmpfs": 64 << 20}})
+    told = nodes.run("release", "prepare:kubenode1", build={"workdir": {"path": new, "tmpfs": 32 << 20}})[1]
+    assert told["kubenode1"]["message"] == "tmpfs 32 MiB"
+    mounts = "grep ^kbuild-tasks /proc/mounts | cut -d' ' -f2"
+    assert nodes.sh("kubenode1", mounts) == new
+    nodes.run("release-tree")
+    assert nodes.sh("kubenode1", mounts) == ""
+    nodes.sh("kubenode1", f"rm -rf {old} {old}.state")
 
 
 def test_coordinator_unfit_is_an_error(nodes: Nodes) -> None:
