@@ -35,8 +35,16 @@ ours_mounted() {  # ours_mounted DIRECTORY: is a tmpfs of ours mounted there?
 	return 1
 }
 
+users() {  # users DIRECTORY: " by sleep (pid 7), sh (pid 9)": who works in it or has a file of it open; proc(5)
+	for pid in $(find /proc/[0-9]*/cwd /proc/[0-9]*/root /proc/[0-9]*/exe /proc/[0-9]*/fd \
+		\( -lname "$1" -o -lname "$1/*" \) -printf '%h\n' 2>/dev/null | cut -d/ -f3 | sort -un | head -n 5); do
+		read -r comm 2>/dev/null <"/proc/$pid/comm" || continue
+		by="${by:- by}${by:+,} $comm (pid $pid)"
+	done
+}
+
 leave() {
-	did=''
+	did='' wrong='' by=''
 	recall || return 0
 	if systemctl --quiet is-active kbuild-distccd.service; then
 		systemctl stop kbuild-distccd.service || die "cannot stop its distccd	see systemctl status kbuild-distccd there"
@@ -49,30 +57,38 @@ leave() {
 	if [ "$was_mount" = yes ] && ours_mounted "$was_workdir"; then
 		if [ "$tree" = 0 ]; then
 			kept=yes
-		else
-			umount -- "$was_workdir" ||
-				die "cannot unmount $was_workdir: it is in use	end what works there (fuser -vm $was_workdir), then: doit release"
+		elif umount -- "$was_workdir"; then
 			did="${did}${did:+, }tmpfs unmounted"
+		else
+			users "$was_workdir"
+			wrong="cannot unmount $was_workdir: it is in use$by	end what works there, then: doit release"
+			kept=yes
 		fi
 	fi
-	if [ "$tree" != 0 ]; then  # directories that we made, if they are empty
+	if [ -z "$kept" ] && [ "$tree" != 0 ]; then  # directories that we made, if they are empty
 		while [ "$was_made" -gt 0 ]; do
 			rmdir -- "$was_workdir" 2>/dev/null || break
 			was_workdir=${was_workdir%/*} was_made=$((was_made - 1))
 		done
 	fi
-	if [ -n "$was_restore" ] && [ "$was_boot" = "$(cat /proc/sys/kernel/random/boot_id)" ]; then
-		# After a reboot systemd itself started what starts at boot, and the rest was not running.
-		for service in $was_restore; do
-			systemctl cat "$service" >/dev/null 2>&1 || continue  # removed meanwhile
-			systemctl start "$service" || die "cannot start $service again	see systemctl status $service there"
-		done
-		did="${did}${did:+, }$was_restore back"
-	fi
-	rm -rf /run/kbuild-tasks /run/systemd/system/kbuild-leave.service
-	if [ -n "$kept" ]; then
-		remember "$was_boot" '' yes "$was_workdir" "$was_made" ''
+	# After a reboot systemd itself started what starts at boot, and the rest was not running.
+	[ "$was_boot" = "$(cat /proc/sys/kernel/random/boot_id)" ] || was_restore=''
+	back='' down=''
+	for service in $was_restore; do  # also where the tmpfs is in use: k3s need not wait for that
+		systemctl cat "$service" >/dev/null 2>&1 || continue  # removed meanwhile
+		if systemctl start "$service"; then
+			back="$back${back:+ }$service"
+		else
+			down="$down${down:+ }$service"
+			wrong="cannot start $service again	see systemctl status $service there, then: doit release"
+		fi
+	done
+	[ -z "$back" ] || did="${did}${did:+, }$back back"
+	if [ -n "$kept$down" ]; then
+		remember "$was_boot" "$down" "${kept:-no}" "$was_workdir" "$was_made" ''
 	else
 		rm -f -- "$record"
 	fi
+	[ -z "$wrong" ] || die "$wrong"
+	rm -rf /run/kbuild-tasks /run/systemd/system/kbuild-leave.service
 }

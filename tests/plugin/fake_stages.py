@@ -14,7 +14,7 @@ import time
 import types
 from pathlib import Path
 
-from kbuild_tasks.core.errors import KbuildError
+from kbuild_tasks.core.errors import KbuildError, NodeRefused
 from kbuild_tasks.core.model import Inputs, Outcome
 from kbuild_tasks.effects import shell
 from kbuild_tasks.effects.files import write_json
@@ -84,4 +84,6 @@ def _run(context) -> Outcome:
 
 def _release(context, node, *, tree) -> str:
     _trace(context, f"release:{node.name}" + (":tree" if tree else ""))
+    if node.name == os.environ.get("FAKE_STAYS"):
+        raise NodeRefused(f"{node.name} cannot unmount it: it is in use", "end what works there, then: doit release")
     return f"{node.name} left build mode"

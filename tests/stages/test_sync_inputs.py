@@ -121,7 +121,9 @@ def test_a_worker_that_fails_is_left_out_and_recorded(
     assert outcome.message == f"left out: {error.message}; {error.hint}"
     record = read_json(ctx.paths.facts("kubenode2"))
     assert (record["state"], record["why"], record["hint"]) == ("left-out", error.message, error.hint)
-    assert release.release_node(ctx, cluster.nodes["kubenode2"]) == f"kubenode2: not released: {error.message}"
+    with pytest.raises(type(error), match=error.message) as caught:
+        release.release_node(ctx, cluster.nodes["kubenode2"])
+    assert ("doit release" if isinstance(error, NodeUnreachable) else "empty it") in str(caught.value.hint)
 
 
 def test_doit_as_root_is_refused(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
