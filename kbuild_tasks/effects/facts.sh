@@ -10,6 +10,7 @@ run=/run/kbuild-tasks
 cores=$(nproc)
 arch=$(uname -m)
 read -r boot_id </proc/sys/kernel/random/boot_id
+{ read -r machine_id </etc/machine-id; } 2>/dev/null || machine_id=''
 read -r kernel </proc/sys/kernel/osrelease
 
 nearest() {  # nearest PATH: the deepest directory of PATH that exists, in $found; $missing: how many below it do not

@@ -26,8 +26,8 @@ from kbuild_tasks.effects.files import read_json
 _held: dict[Path, int] = {}
 
 
-def acquire(path: Path) -> list[int]:
-    """Take the lock for the rest of this process; taking it again is free.
+def acquire(path: Path, project: str = "") -> list[int]:
+    """Take the lock for the rest of this process; taking it again is free. project: told to others that want it.
 
     Returns the pids of orphans that a killed run had left and that were ended.
     Raises KbuildError when another run is alive, with who and since when.
@@ -55,6 +55,7 @@ def acquire(path: Path) -> list[int]:
         "host": socket.gethostname(),
         "user": os.environ.get("USER") or str(os.getuid()),
         "since": time.strftime("%Y-%m-%d %H:%M:%S"),
+        "project": project,
     }
     os.ftruncate(fd, 0)
     os.pwrite(fd, json.dumps(me).encode(), 0)
@@ -99,7 +100,7 @@ def _owner(path: Path) -> dict[str, Any]:
     """What its holder wrote into a lock; what is of another form was written by somebody else, and does not count."""
     found = read_json(path)
     told = found if isinstance(found, dict) else {}
-    known = {key: told[key] for key in ("start", "host", "user", "since") if isinstance(told.get(key), str)}
+    known = {key: told[key] for key in ("start", "host", "user", "since", "project") if isinstance(told.get(key), str)}
     return known | {"pid": told["pid"]} if type(told.get("pid")) is int else known
 
 
@@ -107,7 +108,7 @@ def _is_dead(owner: Mapping[str, Any]) -> bool:
     """True only if the owner was a process of this very machine and is no more."""
     if "pid" not in owner or "start" not in owner or owner.get("host") != socket.gethostname():
         return False
-    return _start_time(owner["pid"]) != owner["start"]
+    return bool(_start_time(owner["pid"]) != owner["start"])
 
 
 def _start_time(pid: int) -> str | None:
@@ -146,8 +147,9 @@ def _has_open(pid: int, wanted: os.stat_result) -> bool:
 
 
 def _refused(path: Path, owner: Mapping[str, Any]) -> KbuildError:
+    where = f" in {owner['project']}" if owner.get("project") else ""
     return KbuildError(
-        f"another run is in progress: pid {owner.get('pid', '?')} of {owner.get('user', '?')} "
+        f"another run is in progress{where}: pid {owner.get('pid', '?')} of {owner.get('user', '?')} "
         f"on {owner.get('host', '?')}, since {owner.get('since', '?')}",
         "wait for it, or end it with Ctrl-C in its terminal; nothing was changed by this one",
     )

@@ -18,7 +18,7 @@ sys.path.insert(0, f"{request['root']}/lib")
 
 from kbuild_tasks.core import buildmode, model  # noqa: E402
 from kbuild_tasks.core.errors import KbuildError  # noqa: E402
-from kbuild_tasks.effects import run_token, shell  # noqa: E402
+from kbuild_tasks.effects import owner, shell  # noqa: E402
 from kbuild_tasks.effects.context import Context, Paths  # noqa: E402
 from kbuild_tasks.stages import prepare, release, sync  # noqa: E402
 
@@ -27,7 +27,7 @@ def cluster(value: dict[str, Any]) -> model.Cluster:
     build = dict(value["build"])
     workdir = model.Workdir(**build.pop("workdir"))
     return model.Cluster(
-        Path(request["root"]),
+        Path(request.get("project", request["root"])),
         "cluster.yaml",
         model.Kernel("kernel/PKGBUILD", "x86_64", "kernel/config", patches="patches"),
         model.Build(workdir=workdir, **build),
@@ -54,6 +54,9 @@ def act(verb: str, name: str) -> dict[str, Any]:
             shell.stop_all()
             shell.permit()
             return {"message": release.release_node(context, node)}
+        if verb == "hold":  # the run goes on for a while
+            time.sleep(6)
+            return {}
         if verb == "late":  # a prepare that reaches the node when its run was over
             release.release_node(context, node)
             verb = "prepare"
@@ -71,7 +74,7 @@ def act(verb: str, name: str) -> dict[str, Any]:
 
 answers: list[Any] = []
 for step in request["do"]:  # a step: tasks that run at once, a run of its own
-    run_token.TOKEN = secrets.token_hex(8)
+    owner.TOKEN = secrets.token_hex(8)
     started = time.monotonic()
     with ThreadPoolExecutor(16) as pool:
         answers.append(list(pool.map(lambda task: act(*task), step)))

@@ -50,10 +50,11 @@ class Nodes:
     def run(self, *steps: str, user: str | None = None, constants: dict[str, Any] | None = None, **changes: Any) -> Any:
         """Steps such as "prepare sync:kubenode2" (all nodes where none is named); answers of each step by node.
 
-        changes  build={...}, ssh={...}, kubenode2={...}: fields of cluster.yaml
+        changes  build={...}, ssh={...}, kubenode2={...}: fields of cluster.yaml; project: another directory
         """
         nodes: dict[str, Any] = {f"kubenode{i}": {"address": f"10.77.0.{10 + i}"} for i in (1, 2, 3)}
         nodes["kubenode1"]["connection"] = "local"
+        project = changes.pop("project", str(self.root))
         build = {"coordinator": "kubenode1", "workdir": {"path": WORKDIR, "tmpfs": "auto"}}
         ssh = {"identity": "~/.ssh/id_ed25519", "connect_timeout": 3}
         for key, value in changes.items():
@@ -64,7 +65,7 @@ class Nodes:
             for word in step.split():
                 verb, _, node = word.partition(":")
                 tasks[-1] += [[verb, name] for name in ([node] if node else nodes)]
-        request = {"root": str(self.root), "do": tasks, "constants": constants or {}}
+        request = {"root": str(self.root), "project": project, "do": tasks, "constants": constants or {}}
         request["cluster"] = {"nodes": nodes, "build": build, "ssh": ssh}
         done = self.lab.exec(
             "kubenode1",
@@ -439,6 +440,88 @@ def test_coordinator_whose_workdir_has_another_path_now(nodes: Nodes) -> None:
     nodes.run("release-tree")
     assert nodes.sh("kubenode1", mounts) == ""
     nodes.sh("kubenode1", f"rm -rf {old} {old}.state")
+
+
+def test_a_node_in_build_mode_for_another_project_is_left_alone(nodes: Nodes) -> None:
+    """Two clones on one coordinator: whatever the second does, the first one's build goes on."""
+    small = {"build": {"workdir": {"path": WORKDIR, "tmpfs": 64 << 20}}}
+    second = {"project": f"{nodes.root}/second", "build": {"workdir": {"path": f"{WORKDIR}2", "tmpfs": 32 << 20}}}
+    nodes.sh("kubenode1", f"install -d -o builder {nodes.root}/second")
+    nodes.run("prepare", **small)
+    record = {name: nodes.sh(name, f"cat {STATE}/mode.json") for name in ("kubenode1", "kubenode2")}
+    told = nodes.run("prepare", **second)
+    since = json.loads(record["kubenode2"])["since"]
+    whose = f"is in build mode for {nodes.root} on kubenode1 since {since}"
+    assert told["kubenode2"]["message"].startswith(f"left out: kubenode2 {whose}; wait for it, or there: doit release;")
+    since = json.loads(record["kubenode1"])["since"]
+    assert told["kubenode1"]["error"] == f"kubenode1 is in build mode for {nodes.root} on kubenode1 since {since}"
+    for verb in ("release", "release-tree"):
+        assert (
+            nodes.run(verb, **second)["kubenode2"]["message"]
+            == f"kubenode2: not touched, in build mode for {whose[21:]}"
+        )
+    assert record == {name: nodes.sh(name, f"cat {STATE}/mode.json") for name in record}
+    assert nodes.sh("kubenode2", "systemctl is-active kbuild-distccd") == "active"
+
+    # Between two runs of the first, the second may build; the first one's tree stays, and is nobody else's.
+    nodes.sh("kubenode1", f"echo kept >{WORKDIR}/tree")
+    nodes.run("release")
+    told = nodes.run("prepare", **second)
+    assert [told[name]["message"] for name in ("kubenode1", "kubenode2")] == ["tmpfs 32 MiB", "2 slots, tmpfs 128 MiB"]
+    nodes.run("release", **second)
+    told = nodes.run("prepare:kubenode1", **{**second, **small})["kubenode1"]
+    assert told["error"].startswith(f"kubenode1 keeps the tree of {nodes.root} on kubenode1 since ")
+    assert nodes.run("release-tree", **second)["kubenode1"]["message"] == "kubenode1: tmpfs unmounted"
+    assert nodes.run("prepare:kubenode1", **small)["kubenode1"]["message"] == "tmpfs 64 MiB"
+    assert nodes.sh("kubenode1", f"cat {WORKDIR}/tree") == "kept"
+
+
+def test_a_project_that_is_gone_can_be_put_out_of_build_mode(nodes: Nodes) -> None:
+    before = nodes.look("kubenode2")
+    gone = f"{nodes.root}/gone"
+    nodes.sh("kubenode1", f"install -d -o builder {gone}")
+    nodes.run("prepare", project=gone)
+    hint = nodes.run("prepare")["kubenode1"].get("hint") or nodes.facts["kubenode2"]["hint"]
+    command = hint.partition(": sudo ")[2]
+    for name in ("kubenode1", "kubenode2"):
+        nodes.sh(name, f"[ ! -e {STATE}/mode.json ] || {command}")
+    assert nodes.look("kubenode2") == before
+    nodes.run("prepare:kubenode2", project=gone)
+    nodes.lab.stop("kubenode2")
+    nodes.lab.start("kubenode2")  # nothing of it is there any more: no reason to wait for anybody
+    assert nodes.run("prepare")["kubenode2"]["message"] == "2 slots, tmpfs 128 MiB"
+
+
+def test_two_projects_do_not_build_in_one_workdir_at_once(nodes: Nodes) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    disk = {"build": {"workdir": {"path": WORKDIR, "tmpfs": "off"}}}
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(nodes.run, "prepare:kubenode1", "hold:kubenode1", **disk)
+        for _ in range(50):
+            if nodes.sh("kubenode1", f"cat {WORKDIR}.state/.lock", check=False):
+                break
+            time.sleep(0.1)
+        told = nodes.run("prepare:kubenode1", project=f"{nodes.root}/second", **disk)["kubenode1"]
+        assert not first.done()
+        assert first.result()[0]["kubenode1"]["message"] == "on disk"
+    assert told["error"].startswith(
+        f"{WORKDIR} is another project's at the moment: another run is in progress in {nodes.root}: pid "
+    )
+    assert "build.workdir.path" in told["hint"]
+    told = nodes.run("prepare:kubenode1", project=f"{nodes.root}/second", **disk)["kubenode1"]
+    assert told["message"] == "on disk"
+
+
+def test_two_names_for_one_machine(nodes: Nodes) -> None:
+    told = nodes.run("prepare", kubenode3={"address": "10.77.0.12"})
+    ready = [name for name in ("kubenode2", "kubenode3") if told[name]["message"] == "2 slots, tmpfs 128 MiB"]
+    assert len(ready) == 1, told
+    twin = {"kubenode2": "kubenode3", "kubenode3": "kubenode2"}[ready[0]]
+    assert told[twin]["message"].startswith(f"left out: {twin} is the same machine as {ready[0]}; take one of the two")
+    nodes.run("release")
+    told = nodes.run("prepare", kubenode3={"address": "10.77.0.11"})
+    assert told["kubenode3"]["message"].startswith("left out: kubenode3 is the same machine as kubenode1; ")
 
 
 def test_coordinator_unfit_is_an_error(nodes: Nodes) -> None:
