@@ -211,7 +211,8 @@ class Pipeline:
         prepared = []
         for node in self.project.cluster.active:
             facts = read_json(self.project.paths.facts(node.name)) or {}
-            if everywhere or (facts.get("reached") and facts.get("at", 0) >= since):
+            touched = facts.get("reached") or facts.get("unsure")
+            if everywhere or (touched and facts.get("at", 0) >= since):
                 prepared.append(node)
         left = self._leave_all(prepared, tree=False)
         failed = [told for told in left.values() if isinstance(told, KbuildError)]

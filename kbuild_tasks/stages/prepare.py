@@ -2,7 +2,8 @@
 
 A worker that is down, refuses, or has another compiler is left out with one line that names cause and fix: the build
 goes on without it. Only the coordinator being unfit is an error. Either way build/facts/<node>.json tells:
-{"node", "state": "ready" | "left-out", "reached": bool, "why", "hint", "facts", "mode", "at": epoch}.
+{"node", "state": "ready" | "left-out", "reached": bool, "why", "hint", "facts", "mode", "at": epoch}, and
+"unsure": true where the node was too slow: it may be in build mode by now.
 
 facts  "cores", "memory", "available", "disk_free" (bytes), "fstype", "source", "mountpoint" of the workdir,
        "compiler" {"version", "machine", "binutils"}, "distccd", "arch", "kernel", "boot_id", "user", "systemd",
@@ -42,7 +43,8 @@ def run(ctx: Context) -> Outcome:
     try:
         _enter(ctx, node, record)
     except (NodeUnreachable, NodeRefused, CommandFailed) as error:
-        record |= {"why": error.message, "hint": error.hint}
+        late = isinstance(error, NodeUnreachable) and time.time() - record["at"] >= DEADLINE
+        record |= {"why": error.message, "hint": error.hint, "unsure": late}
         if node.name == ctx.cluster.build.coordinator:
             raise
         fix = f"; {error.hint}" if error.hint else ""

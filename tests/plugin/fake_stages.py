@@ -66,6 +66,8 @@ def _run(context) -> Outcome:
         raise ZeroDivisionError("a bug")
     if verb == "prepare":
         record = {"reached": True, "state": "ready", "at": time.time()}
+        if context.node.name == os.environ.get("FAKE_SLOW"):
+            record |= {"reached": False, "state": "left-out", "unsure": True}
         write_json(context.paths.facts(context.node.name), record)
         return Outcome("ready")
     if task == os.environ.get("FAKE_LEFT_OUT"):

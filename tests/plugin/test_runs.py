@@ -175,6 +175,11 @@ def test_a_node_that_cannot_be_released_is_told(bench) -> None:
     assert "done   release" in bench.doit("release")
 
 
+def test_a_node_that_was_too_slow_is_released_too(bench) -> None:
+    bench.doit("prepare:n2", FAKE_SLOW="n2")
+    assert bench.trace() == ["prepare:n2", "release:n2"]
+
+
 def test_a_bug_is_told_as_one_with_its_log(bench) -> None:
     out = bench.doit(check=1, FAKE_BUG="patch")
     assert "ZeroDivisionError: a bug" in out and "Traceback" not in out
