@@ -15,7 +15,7 @@ from typing import Any
 
 from kbuild_tasks.core.errors import KbuildError, NodeRefused
 from kbuild_tasks.core.hosts import SLOTS_PER_CORE
-from kbuild_tasks.core.model import DISTCC_PORT, Build, Node
+from kbuild_tasks.core.model import DISTCC_PORT, Build, Cluster, Node
 
 MIB, GIB = 1 << 20, 1 << 30
 TMPFS_SLOT = 64 * MIB  # measured: preprocessed text up to 6 MB, object with debug info 1 MB; ten times that for others
@@ -52,9 +52,16 @@ def coordinator_values(node: Node, build: Build, uid: int, gid: int) -> dict[str
         "tmpfs_need": BUILD_BYTES,
         "disk_need": DISK_FIRST,
         "disk_more": DISK_MORE,
-        "owner": f"{uid}:{gid}",
+        "builder": f"{uid}:{gid}",
         "k3s_stop": _stops_k3s(node, build),
     }
+
+
+def project(cluster: Cluster) -> str:
+    """Whose build mode it is, for people who find it on a node: "/srv/kernel on kubenode1". In mode.json, so without
+    what JSON or a shell's reading of it would mind."""
+    text = f"{cluster.root} on {cluster.build.coordinator}"
+    return "".join(char if " " <= char <= "~" and char not in '"\\' else "?" for char in text)
 
 
 def _stops_k3s(node: Node, build: Build) -> int:
@@ -68,6 +75,21 @@ def refusal(
     name = node.name
     free = size(int(facts.get("disk_free") or 0))
     sentences = {
+        "ended": (f"{name} was asked for a run that has ended", "run doit again"),
+        "taken": (
+            f"{name} is in build mode for {detail}",
+            f"wait for it, or there: doit release; if that project is gone, on {name}: "
+            "sudo sh /run/kbuild-tasks/leave.sh",
+        ),
+        "tree": (
+            f"{name} keeps the tree of {detail} in the tmpfs at {workdir}",
+            f"set another build.workdir.path, or there: doit release; if that project is gone, on {name}: "
+            f"sudo umount {workdir}",
+        ),
+        "twin": (
+            f"{name} is the same machine as {detail}",
+            f"take one of the two out of cluster.yaml, or correct the address of {name}",
+        ),
         "no-compiler": (f"{name} has no gcc", "install gcc and binutils there (docs/nodes.md)"),
         "other-compiler": (
             f"{name} has another compiler: {_difference(facts.get('compiler') or {}, compiler)}",

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from kbuild_tasks.core import suggest, units
-from kbuild_tasks.core.model import Node
+from kbuild_tasks.core.model import STATE_DIR, Node
 from kbuild_tasks.core.schema import Problem, Tree, place, word
 
 _SYSTEM = frozenset(
@@ -22,7 +22,10 @@ _SYSTEM = frozenset(
         *("var/spool", "var/tmp"),
     )
 )
-_NEVER_BELOW = ("/bin", "/boot", "/dev", "/efi", "/etc", "/lib", "/lib64", "/proc", "/sbin", "/sys", "/usr")
+_NEVER_BELOW = frozenset(
+    f"/{name}"
+    for name in ("bin", "boot", "dev", "efi", "etc", "lib", "lib32", "lib64", "proc", "run", "sbin", "sys", "usr")
+)
 
 
 def disagreements(tree: Tree, root: Path) -> list[Problem]:
@@ -48,14 +51,30 @@ def _workdir(tree: Tree, root: Path) -> Iterator[Problem]:
     advice = "use a directory of its own, such as /home/builder/buildtmp"
     if ".." in parts or "." in parts:
         yield Problem(line, where, f"must be written without '.' and '..', not {word(path)}", advice)
-    elif path.rstrip("/") in _SYSTEM or f"/{parts[0]}" in _NEVER_BELOW:
+    elif _is_below(path, STATE_DIR):  # what is above it is the system's
+        what = f"{word(path)} is where each node remembers what was done to it, and a tmpfs would hide that"
+        yield Problem(line, where, what, advice)
+    elif path.rstrip("/") in _SYSTEM or f"/{parts[0]}" in _NEVER_BELOW or _is_below(path, "/var/run"):
         yield Problem(
             line, where, f"{word(path)} is a directory of the system, and a tmpfs may be mounted there", advice
         )
     elif parts[0] == "home" and len(parts) == 2:
         yield Problem(line, where, f"{word(path)} is a home directory, and a tmpfs may be mounted there", advice)
+    elif _in_home(parts).startswith("."):
+        what = f"{word(path)} is where programs keep their own files, and a tmpfs may be mounted there"
+        yield Problem(line, where, what, advice)
     elif root.is_relative_to(path):
         yield Problem(line, where, f"{word(path)} holds the project itself, and a tmpfs may be mounted there", advice)
+
+
+def _is_below(path: str, directory: str) -> bool:
+    return f"{path}/".startswith(f"{directory}/")
+
+
+def _in_home(parts: list[str]) -> str:
+    """The name of what lies directly in somebody's home; "" for other places."""
+    below = parts[2:] if parts[0] == "home" else parts[1:] if parts[0] == "root" else []
+    return below[0] if len(below) == 1 else ""
 
 
 def _amounts(tree: Tree) -> Iterator[Problem]:

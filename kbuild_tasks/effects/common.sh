@@ -6,6 +6,11 @@ die() {  # die "SENTENCE WITHOUT SUBJECT<TAB>HINT"
 	exit 3
 }
 
+alone() {  # alone SECONDS: wait until no other script of ours changes this node; then they wait for this one to end
+	exec 9>>/run/kbuild-tasks.lock
+	flock -w "$1" 9 || die "is busy: something of ours has been at work there for $1 s	run doit again in a minute"
+}
+
 text() {  # text KEY VALUE: append a member to $json; what is not printable ASCII becomes "?". No process where plain.
 	case $2 in
 	*[!A-Za-z0-9\ ._:/+~@=,\;\(\)-]*)

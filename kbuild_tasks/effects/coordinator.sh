@@ -1,16 +1,8 @@
 # Prepares the coordinator: its workdir, as a tmpfs where the memory allows it. It runs no distccd: distcc runs its
 # localhost slots directly. Values used, numbers first (core/buildmode.py has the reasons):
 #   tmpfs      auto | off | bytes;  tmpfs_need: bytes that a build needs;  disk_need: free bytes, first build
-#   disk_more: free bytes where a tree is already there;  owner: "uid:gid" that builds;  k3s_stop
+#   disk_more: free bytes where a tree is already there;  builder: "uid:gid" that builds;  k3s_stop
 # Answers as worker.sh does.
-
-refuse() {  # refuse WORD [DETAIL]
-	json=''
-	text refused "$1"
-	text detail "${2:-}"
-	answer
-	exit 0
-}
 
 own() {  # own DIRECTORY: make it, and what misses above it, for the one that builds
 	nearest "$1"
@@ -20,9 +12,9 @@ own() {  # own DIRECTORY: make it, and what misses above it, for the one that bu
 		while [ "$missing" -gt 1 ]; do
 			top=${top%/*} missing=$((missing - 1))
 		done
-		chown -R "$owner" -- "$top"
+		chown -R "$builder" -- "$top"
 	fi
-	[ "$(stat -c %u:%g -- "$1")" = "$owner" ] || [ "$(stat -c %u -- "$1")" = "${owner%:*}" ] || refuse owner "$1"
+	[ "$(stat -c %u:%g -- "$1")" = "$builder" ] || [ "$(stat -c %u -- "$1")" = "${builder%:*}" ] || refuse owner "$1"
 }
 
 room() {  # room DIRECTORY: enough free space on the disk for a build?
@@ -33,7 +25,7 @@ room() {  # room DIRECTORY: enough free space on the disk for a build?
 }
 
 [ -n "$version" ] || refuse no-compiler
-recall || :
+begin
 case $tmpfs in
 auto | off) ;;
 *) [ "$tmpfs" -le "$memory" ] || refuse tmpfs-size ;;
@@ -60,15 +52,17 @@ fi
 restore=''
 [ "$was_boot" != "$boot_id" ] || restore=$was_restore
 [ "$k3s_stop:$k3s" != 1:active ] || restore="$restore${restore:+ }k3s-agent.service"
-set -- "$boot_id" "$restore" "$mount" "$workdir" 0 ''
 if [ "$mount" = yes ] || [ -n "$restore" ]; then
-	[ "$*" = "$was_boot $was_restore $was_mount $was_workdir $was_made $was_tmp" ] || remember "$@"
+	remember "$record" "$boot_id" "$restore" "$mount" "$workdir" 0 ''
+	rm -f -- "$kept"  # it tells of the same tmpfs
+	[ "$is_tmpfs" = yes ] || forget_trees
+	keep_leaver
 fi
 [ "$k3s_stop:$k3s" != 1:active ] || systemctl stop k3s-agent.service || refuse k3s
 
 own "$workdir"
 if [ "$mount" = yes ] && [ "$is_tmpfs" = no ]; then
-	mount -t tmpfs -o "size=$size,mode=0755,uid=${owner%:*},gid=${owner#*:},nosuid,nodev" kbuild-tasks "$workdir" || {
+	mount -t tmpfs -o "size=$size,mode=0755,uid=${builder%:*},gid=${builder#*:},nosuid,nodev" kbuild-tasks "$workdir" || {
 		[ "$tmpfs" = auto ] || refuse mount
 		mount=no size=0 disk_why=mount
 	}
@@ -78,5 +72,5 @@ own "$workdir.state"
 json=''
 text disk_why "$disk_why"
 text stopped "$restore"
-json="\"refused\": \"\", \"mode\": {$json\"jobs\": 0, \"tmpfs\": $size, \"port\": $port}, "
-answer
+tree=0  # should the run be over, what it has compiled stays
+finish "$json\"jobs\": 0, \"tmpfs\": $size, \"port\": $port"

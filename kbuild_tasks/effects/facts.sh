@@ -1,20 +1,16 @@
 # What a node says of itself. Sets variables that the scripts after it decide with; `facts` prints them as JSON.
 # Sources: proc(5) meminfo, df(1), gcc -dump*, distccd --version, systemctl show.
 # Values used: workdir, state, port.
+# First it waits for whatever else of ours is at work there: what it says must still be true when it is acted upon.
 
+alone 15
 unit=kbuild-distccd.service
 run=/run/kbuild-tasks
 
 cores=$(nproc)
 arch=$(uname -m)
-memory=0 available=0
-while read -r key value rest; do
-	case $key in
-	MemTotal:) memory=$((value * 1024)) ;;
-	MemAvailable:) available=$((value * 1024)) && break ;;
-	esac
-done </proc/meminfo
 read -r boot_id </proc/sys/kernel/random/boot_id
+{ read -r machine_id </etc/machine-id; } 2>/dev/null || machine_id=''
 read -r kernel </proc/sys/kernel/osrelease
 
 nearest() {  # nearest PATH: the deepest directory of PATH that exists, in $found; $missing: how many below it do not
@@ -30,9 +26,6 @@ disk() {  # disk DIRECTORY: free bytes of its filesystem, type, source, mount po
 	$(df -B1 --output=avail,fstype,source,target -- "$1")
 	END
 }
-nearest "$workdir"
-missing_workdir=$missing
-disk "$found"
 
 version='' machine='' binutils='' distccd=''
 if command -v gcc >/dev/null; then
@@ -52,8 +45,19 @@ fi
 masquerade=false
 [ -e /usr/lib/distcc/gcc ] || [ -L /usr/lib/distcc/gcc ] || [ -L /usr/lib/distcc/bin/gcc ] && masquerade=true
 
-systemd=false k3s=absent ours=inactive foreign=''
-if [ -d /run/systemd/system ]; then
+look() {  # look: what build mode changes: memory, the place of the workdir, services
+	memory=0 available=0
+	while read -r key value rest; do
+		case $key in
+		MemTotal:) memory=$((value * 1024)) ;;
+		MemAvailable:) available=$((value * 1024)) && break ;;
+		esac
+	done </proc/meminfo
+	nearest "$workdir"
+	missing_workdir=$missing
+	disk "$found"
+	systemd=false k3s=absent ours=inactive foreign=''
+	[ -d /run/systemd/system ] || return 0
 	systemd=true
 	while IFS='=' read -r key value; do
 		case $key in
@@ -69,7 +73,8 @@ if [ -d /run/systemd/system ]; then
 	done <<-END
 	$(systemctl show -p Id -p LoadState -p ActiveState -- $unit k3s-agent.service distcc.service distccd.service)
 	END
-fi
+}
+look
 current=$(readlink "$state/sync/current") || current=''
 
 facts() {

@@ -71,7 +71,7 @@ def read_json(path: Path) -> Any:
     """The parsed file, or None where it is missing or is not JSON (a marker of ours that is damaged does not count)."""
     try:
         return json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
 
 

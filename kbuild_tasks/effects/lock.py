@@ -15,6 +15,7 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,8 @@ from kbuild_tasks.effects.files import read_json
 _held: dict[Path, int] = {}
 
 
-def acquire(path: Path) -> list[int]:
-    """Take the lock for the rest of this process; taking it again is free.
+def acquire(path: Path, project: str = "") -> list[int]:
+    """Take the lock for the rest of this process; taking it again is free. project: told to others that want it.
 
     Returns the pids of orphans that a killed run had left and that were ended.
     Raises KbuildError when another run is alive, with who and since when.
@@ -37,7 +38,7 @@ def acquire(path: Path) -> list[int]:
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     ended: list[int] = []
     if not _try(fd):
-        owner = read_json(path)
+        owner = _owner(path)
         if not _is_dead(owner):
             os.close(fd)
             raise _refused(path, owner)
@@ -54,6 +55,7 @@ def acquire(path: Path) -> list[int]:
         "host": socket.gethostname(),
         "user": os.environ.get("USER") or str(os.getuid()),
         "since": time.strftime("%Y-%m-%d %H:%M:%S"),
+        "project": project,
     }
     os.ftruncate(fd, 0)
     os.pwrite(fd, json.dumps(me).encode(), 0)
@@ -79,7 +81,7 @@ def holder(path: Path) -> dict[str, Any] | None:
     try:
         if _try(fd, fcntl.LOCK_SH):
             return None
-        return read_json(path) or {}
+        return _owner(path)
     finally:
         os.close(fd)
 
@@ -94,11 +96,19 @@ def _try(fd: int, kind: int = fcntl.LOCK_EX) -> bool:
     return True
 
 
-def _is_dead(owner: Any) -> bool:
+def _owner(path: Path) -> dict[str, Any]:
+    """What its holder wrote into a lock; what is of another form was written by somebody else, and does not count."""
+    found = read_json(path)
+    told = found if isinstance(found, dict) else {}
+    known = {key: told[key] for key in ("start", "host", "user", "since", "project") if isinstance(told.get(key), str)}
+    return known | {"pid": told["pid"]} if type(told.get("pid")) is int else known
+
+
+def _is_dead(owner: Mapping[str, Any]) -> bool:
     """True only if the owner was a process of this very machine and is no more."""
-    if not isinstance(owner, dict) or owner.get("host") != socket.gethostname():
+    if "pid" not in owner or "start" not in owner or owner.get("host") != socket.gethostname():
         return False
-    return _start_time(int(owner.get("pid", 0))) != owner.get("start")
+    return bool(_start_time(owner["pid"]) != owner["start"])
 
 
 def _start_time(pid: int) -> str | None:
@@ -136,10 +146,10 @@ def _has_open(pid: int, wanted: os.stat_result) -> bool:
     return False
 
 
-def _refused(path: Path, owner: Any) -> KbuildError:
-    who = owner if isinstance(owner, dict) else {}
+def _refused(path: Path, owner: Mapping[str, Any]) -> KbuildError:
+    where = f" in {owner['project']}" if owner.get("project") else ""
     return KbuildError(
-        f"another run is in progress: pid {who.get('pid', '?')} of {who.get('user', '?')} on {who.get('host', '?')}, "
-        f"since {who.get('since', '?')}",
+        f"another run is in progress{where}: pid {owner.get('pid', '?')} of {owner.get('user', '?')} "
+        f"on {owner.get('host', '?')}, since {owner.get('since', '?')}",
         "wait for it, or end it with Ctrl-C in its terminal; nothing was changed by this one",
     )

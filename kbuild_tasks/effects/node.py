@@ -139,7 +139,8 @@ def _assemble(text: str, values: Mapping[str, str | int], word: str) -> bytes:
             raise KbuildError(f"{key!r}={value!r} cannot be a shell variable")
         lines.append(f"{key}={shlex.quote(str(value))}")
     lines.append(f"printf '\\n@@{word} start\\n'")
-    return "\n".join([*lines, text]).encode("utf-8", "surrogateescape")
+    # A connection that broke may bring a part of it: of a group that does not end, a shell runs nothing.
+    return "\n".join([*lines, "{", text, "}"]).encode("utf-8", "surrogateescape")
 
 
 def _answer(node: Node, answer: str, status: int, stderr: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ fail() {  # fail WHAT: nothing stays of the attempt; a full disk is told as one
 	die "$1; nothing was changed there	run doit again, or look at $state there"
 }
 
+alone 60
 sync=$state/sync
 stage=$sync/.new drop=$sync/.drop errors=/run/kbuild-sync.$$
 mkdir -p -- "$sync" 2>"$errors" || fail "cannot make $sync"

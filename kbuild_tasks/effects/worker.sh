@@ -3,7 +3,7 @@
 #   tmpfs        auto | off;  tmpfs_slot: bytes of tmpfs a slot needs;  tmpfs_share: 1/n of the memory at most
 #   lifetime     seconds after which the node leaves build mode by itself, should nobody release it
 #   want_version want_machine want_binutils: the coordinator's compiler
-#   port, k3s_stop (1: stop the k3s agent), peer_line ("$SSH_CONNECTION"), leave_script (text of leave.sh)
+#   port, k3s_stop (1: stop the k3s agent), peer_line ("$SSH_CONNECTION"), leave_script (text of leave.sh); enter.sh's
 # Answers {"facts": ..., "refused": WORD or "", "detail": TEXT, "mode": ...}.
 
 slots() {
@@ -13,16 +13,7 @@ slots() {
 	[ "$jobs" -le "$fits" ] || jobs=$fits
 }
 
-refuse() {  # refuse WORD [DETAIL]: the worker is left out; the sentence is made by core/buildmode.py
-	json=''
-	text refused "$1"
-	text detail "${2:-}"
-	answer
-	exit 0
-}
-
 fit() {
-	[ "$lend" != 0 ] || refuse lends-nothing
 	[ -n "$version" ] || refuse no-compiler
 	[ "$version $machine $binutils" = "$want_version $want_machine $want_binutils" ] || refuse other-compiler
 	case $distccd in
@@ -112,8 +103,8 @@ record() {  # what is going to be done to the node, before it is done
 	[ "$k3s_stop:$k3s" != 1:active ] || restore="$restore${restore:+ }k3s-agent.service"
 	made=$missing_workdir
 	[ "$made" -ge "$was_made" ] || made=$was_made
-	set -- "$boot_id" "$restore" "$mount" "$workdir" "$made" "$tmp"
-	[ "$*" = "$was_boot $was_restore $was_mount $was_workdir $was_made $was_tmp" ] || remember "$@"
+	remember "$record" "$boot_id" "$restore" "$mount" "$workdir" "$made" "$tmp"
+	keep_leaver
 }
 
 clear_port() {
@@ -127,8 +118,7 @@ clear_port() {
 }
 
 start() {  # a transient unit: systemd is its parent, knows its user, ends it at its time
-	mkdir -p "$run" /run/systemd/system
-	printf '%s\n' "state=$state tree=1" "$leave_script" leave >$run/leave.sh
+	mkdir -p /run/systemd/system
 	printf '[Service]\nType=oneshot\nExecStart=/bin/sh %s\n' $run/leave.sh >/run/systemd/system/kbuild-leave.service
 	[ ! -f "$state/distccd.log" ] || mv -- "$state/distccd.log" "$state/distccd.log.1"
 	systemd-run --quiet --collect --unit=$unit --description='distccd of kbuild-tasks' \
@@ -152,6 +142,8 @@ running() {  # already so: our distccd runs with these settings, and less than h
 		[ -d "$tmp" ] && [ -z "$(find $run/distccd -mmin "+$((lifetime / 120))")" ]
 }
 
+[ "$lend" != 0 ] || refuse lends-nothing
+begin
 slots
 fit
 set -- $peer_line  # client address, client port, our address, our port (ssh(1) ENVIRONMENT)
@@ -161,12 +153,6 @@ case $1 in
 *:*) peer=$1/128 ;;
 *) peer=$1/32 ;;
 esac
-tree=1
-if recall && [ "$was_workdir" != "$workdir" ]; then
-	leave
-	was_boot='' was_restore='' was_mount='' was_workdir='' was_made=0 was_tmp=''
-	ours=inactive
-fi
 account
 place
 wanted="$listen $peer $port $jobs $account $tmp"
@@ -182,5 +168,4 @@ json=''
 text listen "$listen"
 text disk_why "$disk_why"
 text stopped "$restore"
-json="\"refused\": \"\", \"mode\": {$json\"jobs\": $jobs, \"tmpfs\": $size, \"port\": $port}, "
-answer
+finish "$json\"jobs\": $jobs, \"tmpfs\": $size, \"port\": $port"

@@ -219,31 +219,43 @@ class Pipeline:
         prepared = []
         for node in self.project.cluster.active:
             facts = read_json(self.project.paths.facts(node.name)) or {}
-            if everywhere or (facts.get("reached") and facts.get("at", 0) >= since):
+            touched = facts.get("reached") or facts.get("unsure")
+            if everywhere or (touched and facts.get("at", 0) >= since):
                 prepared.append(node)
-        return [line for line, failed in self._leave_all(prepared, tree=False) if failed]
+        left = self._leave_all(prepared, tree=False)
+        failed = [told for told in left.values() if isinstance(told, KbuildError)]
+        return [f"not released: {error.message}; {error.hint or 'later: doit release'}" for error in failed]
 
     def _release_all(self) -> Outcome:
         self._lock()
-        return Outcome("; ".join(line for line, _ in self._leave_all(self.project.cluster.active, tree=True)))
+        left = self._leave_all(self.project.cluster.active, tree=True)
+        failed = {name: told for name, told in left.items() if isinstance(told, KbuildError)}
+        if failed:
+            lines = [error.message for error in failed.values()]
+            lines += [str(told) for name, told in left.items() if name not in failed]
+            raise KbuildError(f"{' '.join(failed)} not released", next(iter(failed.values())).hint, evidence=lines)
+        return Outcome("; ".join(str(line) for line in left.values()))
 
-    def _leave_all(self, nodes: Sequence[Node], tree: bool) -> list[tuple[str, bool]]:
-        """(line, whether it failed) of each node, all at once."""
+    def _leave_all(self, nodes: Sequence[Node], tree: bool) -> dict[str, str | KbuildError]:
+        """What became of each node, a line or an error, all at once."""
         if not nodes:
-            return []
+            return {}
         from concurrent.futures import ThreadPoolExecutor
 
         from kbuild_tasks.effects import shell
 
-        def leave(node: Node) -> tuple[str, bool]:
+        def leave(node: Node) -> str | KbuildError:
             context = self._context(f"release:{node.name}", node)
             try:
-                return _module("release").release_node(context, node, tree=tree), False
-            except (KbuildError, OSError) as error:
-                return f"{node.name} was not put back: {error}; later: doit release", True
+                line: str = _module("release").release_node(context, node, tree=tree)
+                return line
+            except KbuildError as error:
+                return error
+            except OSError as error:
+                return KbuildError(f"{error.filename or node.name}: {error.strerror or error}")
 
         with ThreadPoolExecutor(len(nodes), initializer=shell.permit) as pool:
-            return list(pool.map(leave, nodes))
+            return {node.name: told for node, told in zip(nodes, pool.map(leave, nodes), strict=True)}
 
     def _lock(self) -> None:
         with self._guard:

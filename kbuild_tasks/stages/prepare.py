@@ -2,7 +2,8 @@
 
 A worker that is down, refuses, or has another compiler is left out with one line that names cause and fix: the build
 goes on without it. Only the coordinator being unfit is an error. Either way build/facts/<node>.json tells:
-{"node", "state": "ready" | "left-out", "reached": bool, "why", "hint", "facts", "mode", "at": epoch}.
+{"node", "state": "ready" | "left-out", "reached": bool, "why", "hint", "facts", "mode", "at": epoch}, and
+"unsure": true where the node was too slow: it may be in build mode by now.
 
 facts  "cores", "memory", "available", "disk_free" (bytes), "fstype", "source", "mountpoint" of the workdir,
        "compiler" {"version", "machine", "binutils"}, "distccd", "arch", "kernel", "boot_id", "user", "systemd",
@@ -23,7 +24,7 @@ from typing import Any
 from kbuild_tasks.core import buildmode
 from kbuild_tasks.core.errors import CommandFailed, KbuildError, NodeRefused, NodeUnreachable
 from kbuild_tasks.core.model import DISTCC_PORT, STATE_DIR, Node, Outcome
-from kbuild_tasks.effects import compiler
+from kbuild_tasks.effects import compiler, lock, owner
 from kbuild_tasks.effects import node as remote
 from kbuild_tasks.effects.context import Context
 from kbuild_tasks.effects.files import write_json
@@ -44,7 +45,8 @@ def run(ctx: Context) -> Outcome:
             raise NodeRefused(f"{node.name} gets the kernel and does not compile: ssh.sudo is helper")
         _enter(ctx, node, record)
     except (NodeUnreachable, NodeRefused, CommandFailed) as error:
-        record |= {"why": error.message, "hint": error.hint}
+        late = isinstance(error, NodeUnreachable) and time.time() - record["at"] >= DEADLINE
+        record |= {"why": error.message, "hint": error.hint, "unsure": late}
         if node.name == ctx.cluster.build.coordinator:
             raise
         fix = f"; {error.hint}" if error.hint else ""
@@ -60,16 +62,18 @@ def _enter(ctx: Context, node: Node, record: dict[str, Any]) -> None:
     build, workdir = ctx.cluster.build, str(ctx.paths.workdir)
     coordinator = node.name == build.coordinator
     values: dict[str, str | int] = {"workdir": workdir, "state": STATE_DIR, "port": DISTCC_PORT}
+    values |= owner.values(ctx.cluster) | {"me": node.name, "leave_script": remote.script("leave")}
     with _asking:
         ours = compiler.identity(ctx.paths.build / "cache" / "compiler.json")
     if coordinator:
         _refuse_root(node)
+        if ctx.paths.state.is_dir():  # else it is made now, and nobody is at work in it
+            _lock_workdir(ctx)
         values |= buildmode.coordinator_values(node, build, os.geteuid(), os.getegid())
-        text = remote.script("leave", "facts", "coordinator")
+        text = remote.script("leave", "facts", "enter", "coordinator")
     else:
         values |= buildmode.worker_values(node, build, ours)
-        values["leave_script"] = remote.script("leave")
-        text = remote.script("leave", "facts", "worker")
+        text = remote.script("leave", "facts", "enter", "worker")
     sent = time.time()
     answer = remote.ask(ctx.cluster, node, text, values, timeout=DEADLINE)
     received = time.time()
@@ -84,9 +88,28 @@ def _enter(ctx: Context, node: Node, record: dict[str, Any]) -> None:
     if word:
         raise buildmode.refusal(node, workdir, word, answer.get("detail", ""), facts, ours)
     mode = answer["mode"] | {"address": node.address}
-    if not coordinator:
+    if coordinator:
+        _lock_workdir(ctx)
+    else:
         _probe(node)
     record |= {"state": "ready", "mode": mode, "why": buildmode.ready(mode, coordinator)}
+
+
+def _lock_workdir(ctx: Context) -> None:
+    """Two projects may have one workdir, one after the other: for the rest of this run it is ours."""
+    workdir = ctx.paths.workdir
+    try:
+        lock.acquire(ctx.paths.state / ".lock", project=str(ctx.paths.root))
+    except PermissionError:
+        raise KbuildError(
+            f"{ctx.paths.state} belongs to somebody else than the user that builds",
+            "set another build.workdir.path, or remove it",
+        ) from None
+    except KbuildError as error:
+        raise KbuildError(
+            f"{workdir} is another project's at the moment: {error.message}",
+            "wait for it, or set another build.workdir.path here",
+        ) from None
 
 
 def _refuse_root(node: Node) -> None:

@@ -51,7 +51,7 @@ def test_size_of_workdir_is_the_coordinator_s_alone():
     assert buildmode.worker_values(worker, build, GCC)["k3s_stop"] == 1
     assert buildmode.worker_values(NODE, build, GCC)["k3s_stop"] == 0
     assert buildmode.coordinator_values(Node("a", "b", k3s="server"), build, 1000, 1000)["k3s_stop"] == 0
-    assert buildmode.coordinator_values(NODE, build, 1000, 985)["owner"] == "1000:985"
+    assert buildmode.coordinator_values(NODE, build, 1000, 985)["builder"] == "1000:985"
     assert buildmode.coordinator_values(NODE, build, 1000, 985)["tmpfs"] == 20 << 30
 
 
@@ -74,7 +74,7 @@ def test_another_compiler_is_told_by_its_difference(theirs: dict[str, str], expe
 
 def test_every_word_a_script_may_refuse_with_has_a_sentence_and_a_hint():
     words = set()
-    for script in ("worker", "coordinator"):
+    for script in ("enter", "worker", "coordinator"):
         words |= set(re.findall(r"\brefuse ([a-z][a-z0-9-]+)", (SCRIPTS / f"{script}.sh").read_text()))
     words -= {"lends-nothing"}  # not a refusal: the node was asked for facts alone
     assert len(words) > 15

@@ -223,6 +223,15 @@ REFUSED: dict[str, tuple[str, str, int, str]] = {
     "workdir of the root": ("/home/builder/buildtmp", "/", 16, "build.workdir.path: must be an absolute path"),
     "workdir of the system": ("/home/builder/buildtmp", "/var", 16, "/var is a directory of the system"),
     "workdir below the system": ("/home/builder/buildtmp", "/usr/src/x", 16, "/usr/src/x is a directory of the system"),
+    "workdir over our state": ("/home/builder/buildtmp", "/var/lib/kbuild-tasks", 16, "build.workdir.path: /var/lib/kbuild-tasks is where "
+                               "each node remembers what was done to it, and a tmpfs would hide that"),
+    "workdir in our state": ("/home/builder/buildtmp", "/var/lib/kbuild-tasks/tmp", 16, "/var/lib/kbuild-tasks/tmp is where each node remembers"),
+    "workdir in /run": ("/home/builder/buildtmp", "/run/kbuild", 16, "/run/kbuild is a directory of the system"),
+    "workdir in /var/run": ("/home/builder/buildtmp", "/var/run/kbuild", 16, "/var/run/kbuild is a directory of the system"),
+    "workdir in /lib32": ("/home/builder/buildtmp", "/lib32/x", 16, "/lib32/x is a directory of the system"),
+    "workdir of keys": ("/home/builder/buildtmp", "/home/builder/.ssh", 16, "/home/builder/.ssh is where programs keep their own "
+                        "files, and a tmpfs may be mounted there"),
+    "workdir of root's keys": ("/home/builder/buildtmp", "/root/.ssh", 16, "/root/.ssh is where programs keep their own files"),
     "workdir of a home": ("/home/builder/buildtmp", "/home/builder", 16, "/home/builder is a home directory"),
     "workdir that climbs": ("/home/builder/buildtmp", "/home/b/../..", 16, "must be written without '.' and '..'"),
     "workdir with a space": ("/home/builder/buildtmp", "/srv/build tmp", 16, "not '/srv/build tmp', did you mean /srv/build_tmp?"),

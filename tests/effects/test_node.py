@@ -166,6 +166,16 @@ def test_local_connection_runs_the_same_scripts(tmp_path: Path):
     assert answer == {"b": 'it\'s "hard" \\ ? ??', "n": 3}
 
 
+def test_a_script_that_came_in_part_is_not_run(tmp_path: Path):
+    text = remote.script() + f"touch '{tmp_path}/pwned'\n" + "printf '{}'\n" * 9
+    whole = remote._assemble(text, {}, "word")
+    at = whole.index(b"printf '{}'")
+    for part, made in ((whole[:at], False), (whole, True)):
+        said = subprocess.run(["sh", "-c", remote.BOOT, "kbuild", ""], input=b"%d\n" % len(whole) + part,
+                              capture_output=True)  # fmt: skip
+        assert (tmp_path / "pwned").exists() == made, said
+
+
 def test_local_means_this_machine(tmp_path: Path):
     elsewhere = dataclasses.replace(COORDINATOR, address="192.0.2.1")  # TEST-NET-1 (RFC 5737): nobody's
     with pytest.raises(KbuildError) as caught:
@@ -210,7 +220,7 @@ def test_what_no_shell_variable_can_hold_is_refused(tmp_path: Path, values: dict
 
 def test_scripts_are_ascii_posix_shell():
     folder = Path(remote.__file__).parent
-    for name in ("common", "facts", "leave", "release", "worker", "coordinator", "sync_list", "sync_put"):
+    for name in ("common", "facts", "leave", "release", "enter", "worker", "coordinator", "sync_list", "sync_put"):
         path = folder / f"{name}.sh"
         assert path.read_text("ascii")
         subprocess.run(["dash", "-n", path], check=True)

@@ -14,7 +14,7 @@ import time
 import types
 from pathlib import Path
 
-from kbuild_tasks.core.errors import KbuildError
+from kbuild_tasks.core.errors import KbuildError, NodeRefused
 from kbuild_tasks.core.model import Inputs, Outcome
 from kbuild_tasks.effects import shell
 from kbuild_tasks.effects.files import write_json
@@ -66,6 +66,8 @@ def _run(context) -> Outcome:
         raise ZeroDivisionError("a bug")
     if verb == "prepare":
         record = {"reached": True, "state": "ready", "at": time.time()}
+        if context.node.name == os.environ.get("FAKE_SLOW"):
+            record |= {"reached": False, "state": "left-out", "unsure": True}
         write_json(context.paths.facts(context.node.name), record)
         return Outcome("ready")
     if task == os.environ.get("FAKE_LEFT_OUT"):
@@ -84,4 +86,6 @@ def _run(context) -> Outcome:
 
 def _release(context, node, *, tree) -> str:
     _trace(context, f"release:{node.name}" + (":tree" if tree else ""))
+    if node.name == os.environ.get("FAKE_STAYS"):
+        raise NodeRefused(f"{node.name} cannot unmount it: it is in use", "end what works there, then: doit release")
     return f"{node.name} left build mode"

@@ -165,6 +165,21 @@ def test_a_failure_is_one_sentence_and_holds_what_follows(bench) -> None:
     assert "release:n1" in bench.trace()
 
 
+def test_a_node_that_cannot_be_released_is_told(bench) -> None:
+    out = bench.doit(FAKE_STAYS="n2")
+    assert "warning: not released: n2 cannot unmount it: it is in use; end what works there, then: doit release" in out
+    out = bench.doit("release", check=1, FAKE_STAYS="n2")
+    assert "  FAILED release      n2 not released\n" in out
+    assert "           n2 cannot unmount it: it is in use\n           n1 left build mode\n" in out
+    assert "hint: end what works there, then: doit release" in out
+    assert "done   release" in bench.doit("release")
+
+
+def test_a_node_that_was_too_slow_is_released_too(bench) -> None:
+    bench.doit("prepare:n2", FAKE_SLOW="n2")
+    assert bench.trace() == ["prepare:n2", "release:n2"]
+
+
 def test_a_bug_is_told_as_one_with_its_log(bench) -> None:
     out = bench.doit(check=1, FAKE_BUG="patch")
     assert "ZeroDivisionError: a bug" in out and "Traceback" not in out

@@ -6,6 +6,7 @@ stdin: {"cluster": {"nodes": {name: fields}, "build": fields, "ssh": fields}, "d
 from __future__ import annotations
 
 import json
+import secrets
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ sys.path.insert(0, f"{request['root']}/lib")
 
 from kbuild_tasks.core import buildmode, model  # noqa: E402
 from kbuild_tasks.core.errors import KbuildError  # noqa: E402
+from kbuild_tasks.effects import owner, shell  # noqa: E402
 from kbuild_tasks.effects.context import Context, Paths  # noqa: E402
 from kbuild_tasks.stages import prepare, release, sync  # noqa: E402
 
@@ -25,7 +27,7 @@ def cluster(value: dict[str, Any]) -> model.Cluster:
     build = dict(value["build"])
     workdir = model.Workdir(**build.pop("workdir"))
     return model.Cluster(
-        Path(request["root"]),
+        Path(request.get("project", request["root"])),
         "cluster.yaml",
         model.Kernel("kernel/PKGBUILD", "x86_64", "kernel/config", patches="patches"),
         model.Build(workdir=workdir, **build),
@@ -47,6 +49,17 @@ def act(verb: str, name: str) -> dict[str, Any]:
     try:
         if verb in ("release", "release-tree"):
             return {"message": release.release_node(context, node, tree=verb == "release-tree")}
+        if verb == "interrupt":  # as plugin/interrupt.py and the end of the run do
+            time.sleep(1)
+            shell.stop_all()
+            shell.permit()
+            return {"message": release.release_node(context, node)}
+        if verb == "hold":  # the run goes on for a while
+            time.sleep(6)
+            return {}
+        if verb == "late":  # a prepare that reaches the node when its run was over
+            release.release_node(context, node)
+            verb = "prepare"
         outcome = {"prepare": prepare, "sync": sync}[verb].run(context)
         return {
             "message": outcome.message,
@@ -60,7 +73,8 @@ def act(verb: str, name: str) -> dict[str, Any]:
 
 
 answers: list[Any] = []
-for step in request["do"]:  # a step: tasks that run at once
+for step in request["do"]:  # a step: tasks that run at once, a run of its own
+    owner.TOKEN = secrets.token_hex(8)
     started = time.monotonic()
     with ThreadPoolExecutor(16) as pool:
         answers.append(list(pool.map(lambda task: act(*task), step)))

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from kbuild_tasks.lab.lab import Lab
+from kbuild_tasks.lab.names import Places
 
 pytestmark = pytest.mark.lab
 ROOT = Path(__file__).parent.parent.parent
@@ -44,15 +45,16 @@ class Nodes:
         }.items():
             (root / name).parent.mkdir(exist_ok=True)
             (root / name).write_text(text)
-        self.lab = Lab(root, bases=ROOT / ".lab")
+        self.lab = Lab(root, bases=Places.of(ROOT).bases)
 
     def run(self, *steps: str, user: str | None = None, constants: dict[str, Any] | None = None, **changes: Any) -> Any:
         """Steps such as "prepare sync:kubenode2" (all nodes where none is named); answers of each step by node.
 
-        changes  build={...}, ssh={...}, kubenode2={...}: fields of cluster.yaml
+        changes  build={...}, ssh={...}, kubenode2={...}: fields of cluster.yaml; project: another directory
         """
         nodes: dict[str, Any] = {f"kubenode{i}": {"address": f"10.77.0.{10 + i}"} for i in (1, 2, 3)}
         nodes["kubenode1"]["connection"] = "local"
+        project = changes.pop("project", str(self.root))
         build = {"coordinator": "kubenode1", "workdir": {"path": WORKDIR, "tmpfs": "auto"}}
         ssh = {"identity": "~/.ssh/id_ed25519", "connect_timeout": 3}
         for key, value in changes.items():
@@ -63,7 +65,7 @@ class Nodes:
             for word in step.split():
                 verb, _, node = word.partition(":")
                 tasks[-1] += [[verb, name] for name in ([node] if node else nodes)]
-        request = {"root": str(self.root), "do": tasks, "constants": constants or {}}
+        request = {"root": str(self.root), "project": project, "do": tasks, "constants": constants or {}}
         request["cluster"] = {"nodes": nodes, "build": build, "ssh": ssh}
         done = self.lab.exec(
             "kubenode1",
@@ -164,6 +166,26 @@ def test_enter_work_leave(nodes: Nodes) -> None:
     assert nodes.run("release")["kubenode2"]["message"] == "kubenode2: was not in build mode"
 
 
+def test_a_run_interrupted_while_it_prepares_leaves_no_node_in_build_mode(nodes: Nodes) -> None:
+    before = nodes.look("kubenode2")
+    slow = "printf '#!/bin/sh\\nsleep 3\\nexec /usr/bin/as \"$@\"\\n' >/usr/local/bin/as; chmod 755 /usr/local/bin/as"
+    nodes.sh("kubenode2", slow)  # its version is asked: prepare takes longer than the run lives
+    try:
+        nodes.run("prepare:kubenode2 interrupt:kubenode2")
+        time.sleep(3)
+    finally:
+        nodes.sh("kubenode2", "rm /usr/local/bin/as")
+    assert nodes.look("kubenode2") == before
+
+
+def test_a_prepare_that_comes_when_its_run_has_ended_does_nothing(nodes: Nodes) -> None:
+    before = nodes.look("kubenode2")
+    told = nodes.run("late:kubenode2")["kubenode2"]
+    assert told["message"] == "left out: kubenode2 was asked for a run that has ended; run doit again"
+    assert nodes.look("kubenode2") == before
+    assert nodes.run("prepare:kubenode2")["kubenode2"]["message"] == "2 slots, tmpfs 128 MiB"  # the next run
+
+
 def test_another_machine_may_not_use_its_distccd(nodes: Nodes) -> None:
     nodes.run("prepare")
     work = "cd /tmp && echo 'int f;' >f.c && DISTCC_FALLBACK=0 distcc gcc -c f.c -o f.o"
@@ -205,7 +227,10 @@ def test_worker_cut_off_with_a_connection_open(nodes: Nodes) -> None:
     nodes.lab.cut("kubenode2")
     why, _ = left_out(nodes)
     assert why.startswith("kubenode2 ")
-    assert nodes.run("release")["kubenode2"]["message"].startswith("kubenode2: not released: ")
+    told = nodes.run("release")
+    assert told["kubenode2"]["error"].startswith("kubenode2 ")
+    assert "after a day" in told["kubenode2"]["hint"]
+    assert told["kubenode3"]["message"] == "kubenode3: distccd down, tmpfs unmounted"
 
 
 def test_worker_that_stands_still(nodes: Nodes) -> None:
@@ -327,6 +352,19 @@ def test_k3s_agent_is_stopped_only_when_asked(nodes: Nodes, agent: dict[str, Any
     assert nodes.sh("kubenode2", "systemctl is-active k3s-agent") == "active"
 
 
+def test_k3s_comes_back_though_somebody_works_in_the_tmpfs(nodes: Nodes, agent: dict[str, Any]) -> None:
+    before = nodes.look("kubenode2")
+    nodes.run("prepare", **agent)
+    nodes.sh("kubenode2", f"systemd-run -q --unit=user --working-directory={WORKDIR} sleep 60")
+    for _ in "12":  # the second finds what the first has left
+        assert "is in use by sleep" in nodes.run("release")["kubenode2"]["error"]
+        assert nodes.sh("kubenode2", "systemctl is-active k3s-agent") == "active"
+        assert nodes.sh("kubenode2", "pgrep -c distccd", check=False) == "0"
+    nodes.sh("kubenode2", "systemctl stop user")
+    assert nodes.run("release")["kubenode2"]["message"] == "kubenode2: tmpfs unmounted"
+    assert nodes.look("kubenode2") == before
+
+
 def test_a_node_that_nobody_releases_leaves_by_itself(nodes: Nodes, agent: dict[str, Any]) -> None:
     before = nodes.look("kubenode2")
     nodes.run("prepare", constants={"LIFETIME": 120}, **agent)
@@ -383,10 +421,107 @@ def test_coordinator_with_a_tmpfs(nodes: Nodes) -> None:
     assert nodes.run("prepare:kubenode1", build=build)["kubenode1"]["message"] == "tmpfs 64 MiB"
     assert nodes.sh("kubenode1", f"cat {WORKDIR}/tree") == "kept"
     nodes.sh("kubenode1", f"cd {WORKDIR}; systemd-run -q --unit=user --working-directory={WORKDIR} sleep 60")
-    assert "is in use" in nodes.run("release-tree")["kubenode1"]["message"]
+    told = nodes.run("release-tree")["kubenode1"]
+    pid = nodes.sh("kubenode1", "systemctl show -P MainPID user")
+    assert told["error"] == f"kubenode1 cannot unmount {WORKDIR}: it is in use by sleep (pid {pid})"
+    assert told["hint"] == "end what works there, then: doit release"
     nodes.sh("kubenode1", "systemctl stop user")
     assert nodes.run("release-tree")["kubenode1"]["message"] == "kubenode1: tmpfs unmounted"
     assert nodes.run("release-tree")["kubenode1"]["message"] == "kubenode1: was not in build mode"
+
+
+def test_coordinator_whose_workdir_has_another_path_now(nodes: Nodes) -> None:
+    old, new = f"{WORKDIR}-old", f"{WORKDIR}-old/new"  # in the old one: gone when that is unmounted
+    nodes.run("prepare:kubenode1", build={"workdir": {"path": old, "tmpfs": 64 << 20}})
+    told = nodes.run("release", "prepare:kubenode1", build={"workdir": {"path": new, "tmpfs": 32 << 20}})[1]
+    assert told["kubenode1"]["message"] == "tmpfs 32 MiB"
+    mounts = "grep ^kbuild-tasks /proc/mounts | cut -d' ' -f2"
+    assert nodes.sh("kubenode1", mounts) == new
+    nodes.run("release-tree")
+    assert nodes.sh("kubenode1", mounts) == ""
+    nodes.sh("kubenode1", f"rm -rf {old} {old}.state")
+
+
+def test_a_node_in_build_mode_for_another_project_is_left_alone(nodes: Nodes) -> None:
+    """Two clones on one coordinator: whatever the second does, the first one's build goes on."""
+    small = {"build": {"workdir": {"path": WORKDIR, "tmpfs": 64 << 20}}}
+    second = {"project": f"{nodes.root}/second", "build": {"workdir": {"path": f"{WORKDIR}2", "tmpfs": 32 << 20}}}
+    nodes.sh("kubenode1", f"install -d -o builder {nodes.root}/second")
+    nodes.run("prepare", **small)
+    record = {name: nodes.sh(name, f"cat {STATE}/mode.json") for name in ("kubenode1", "kubenode2")}
+    told = nodes.run("prepare", **second)
+    since = json.loads(record["kubenode2"])["since"]
+    whose = f"is in build mode for {nodes.root} on kubenode1 since {since}"
+    assert told["kubenode2"]["message"].startswith(f"left out: kubenode2 {whose}; wait for it, or there: doit release;")
+    since = json.loads(record["kubenode1"])["since"]
+    assert told["kubenode1"]["error"] == f"kubenode1 is in build mode for {nodes.root} on kubenode1 since {since}"
+    for verb in ("release", "release-tree"):
+        assert (
+            nodes.run(verb, **second)["kubenode2"]["message"]
+            == f"kubenode2: not touched, in build mode for {whose[21:]}"
+        )
+    assert record == {name: nodes.sh(name, f"cat {STATE}/mode.json") for name in record}
+    assert nodes.sh("kubenode2", "systemctl is-active kbuild-distccd") == "active"
+
+    # Between two runs of the first, the second may build; the first one's tree stays, and is nobody else's.
+    nodes.sh("kubenode1", f"echo kept >{WORKDIR}/tree")
+    nodes.run("release")
+    told = nodes.run("prepare", **second)
+    assert [told[name]["message"] for name in ("kubenode1", "kubenode2")] == ["tmpfs 32 MiB", "2 slots, tmpfs 128 MiB"]
+    nodes.run("release", **second)
+    told = nodes.run("prepare:kubenode1", **{**second, **small})["kubenode1"]
+    assert told["error"].startswith(f"kubenode1 keeps the tree of {nodes.root} on kubenode1 since ")
+    assert nodes.run("release-tree", **second)["kubenode1"]["message"] == "kubenode1: tmpfs unmounted"
+    assert nodes.run("prepare:kubenode1", **small)["kubenode1"]["message"] == "tmpfs 64 MiB"
+    assert nodes.sh("kubenode1", f"cat {WORKDIR}/tree") == "kept"
+
+
+def test_a_project_that_is_gone_can_be_put_out_of_build_mode(nodes: Nodes) -> None:
+    before = nodes.look("kubenode2")
+    gone = f"{nodes.root}/gone"
+    nodes.sh("kubenode1", f"install -d -o builder {gone}")
+    nodes.run("prepare", project=gone)
+    hint = nodes.run("prepare")["kubenode1"].get("hint") or nodes.facts["kubenode2"]["hint"]
+    command = hint.partition(": sudo ")[2]
+    for name in ("kubenode1", "kubenode2"):
+        nodes.sh(name, f"[ ! -e {STATE}/mode.json ] || {command}")
+    assert nodes.look("kubenode2") == before
+    nodes.run("prepare:kubenode2", project=gone)
+    nodes.lab.stop("kubenode2")
+    nodes.lab.start("kubenode2")  # nothing of it is there any more: no reason to wait for anybody
+    assert nodes.run("prepare")["kubenode2"]["message"] == "2 slots, tmpfs 128 MiB"
+
+
+def test_two_projects_do_not_build_in_one_workdir_at_once(nodes: Nodes) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    disk = {"build": {"workdir": {"path": WORKDIR, "tmpfs": "off"}}}
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(nodes.run, "prepare:kubenode1", "hold:kubenode1", **disk)
+        for _ in range(50):
+            if nodes.sh("kubenode1", f"cat {WORKDIR}.state/.lock", check=False):
+                break
+            time.sleep(0.1)
+        told = nodes.run("prepare:kubenode1", project=f"{nodes.root}/second", **disk)["kubenode1"]
+        assert not first.done()
+        assert first.result()[0]["kubenode1"]["message"] == "on disk"
+    assert told["error"].startswith(
+        f"{WORKDIR} is another project's at the moment: another run is in progress in {nodes.root}: pid "
+    )
+    assert "build.workdir.path" in told["hint"]
+    told = nodes.run("prepare:kubenode1", project=f"{nodes.root}/second", **disk)["kubenode1"]
+    assert told["message"] == "on disk"
+
+
+def test_two_names_for_one_machine(nodes: Nodes) -> None:
+    told = nodes.run("prepare", kubenode3={"address": "10.77.0.12"})
+    ready = [name for name in ("kubenode2", "kubenode3") if told[name]["message"] == "2 slots, tmpfs 128 MiB"]
+    assert len(ready) == 1, told
+    twin = {"kubenode2": "kubenode3", "kubenode3": "kubenode2"}[ready[0]]
+    assert told[twin]["message"].startswith(f"left out: {twin} is the same machine as {ready[0]}; take one of the two")
+    nodes.run("release")
+    told = nodes.run("prepare", kubenode3={"address": "10.77.0.11"})
+    assert told["kubenode3"]["message"].startswith("left out: kubenode3 is the same machine as kubenode1; ")
 
 
 def test_coordinator_unfit_is_an_error(nodes: Nodes) -> None:

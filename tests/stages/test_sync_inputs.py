@@ -133,7 +133,23 @@ def test_a_worker_that_fails_is_left_out_and_recorded(
     assert outcome.message == f"left out: {error.message}; {error.hint}"
     record = read_json(ctx.paths.facts("kubenode2"))
     assert (record["state"], record["why"], record["hint"]) == ("left-out", error.message, error.hint)
-    assert release.release_node(ctx, cluster.nodes["kubenode2"]) == f"kubenode2: not released: {error.message}"
+    with pytest.raises(type(error), match=error.message) as caught:
+        release.release_node(ctx, cluster.nodes["kubenode2"])
+    assert ("doit release" if isinstance(error, NodeUnreachable) else "empty it") in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(("deadline", "unsure"), [(0, True), (30, False)])
+def test_a_node_that_was_too_slow_may_be_in_build_mode(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, deadline: int, unsure: bool
+) -> None:
+    def slow(*args: object, **more: object) -> None:
+        raise NodeUnreachable("kubenode2 did not answer within 30 s")
+
+    monkeypatch.setattr(remote, "ask", slow)
+    monkeypatch.setattr(prepare, "DEADLINE", deadline)
+    ctx = context(cluster, "prepare")
+    prepare.run(ctx)
+    assert read_json(ctx.paths.facts("kubenode2"))["unsure"] is unsure
 
 
 def test_doit_as_root_is_refused(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
