@@ -107,10 +107,16 @@ class Pipeline:
         receipt = self.receipts.read(task)
         if told or receipt is None:
             return told
-        lost = getattr(_module(task.partition(":")[0]), "lost", None)
-        missing = list(lost(self.project.paths, receipt["results"])) if lost else []
+        missing = self._lost(task, receipt["results"])
         later = list(STAGES)[list(STAGES).index(task) + 1 :] if task in STAGES else []
         return missing if missing and (not later or any(self.why(stage) for stage in later)) else []
+
+    def _lost(self, task: str, results: Any) -> list[str]:
+        lost = getattr(_module(task.partition(":")[0]), "lost", None)
+        try:
+            return list(lost(self.project.paths, results)) if lost else []
+        except (KeyError, TypeError):
+            return ["its receipt is none of this version"]
 
     def _stage(self, stage: str, doc: str) -> dict[str, Any]:
         coordinator = self.project.cluster.build.coordinator

@@ -2,7 +2,8 @@
 slow or to fail. The real ones are tested with the real kernel in tests/lab.
 
 FAKE_SLEEP="patch:5" sleeps in a child process, FAKE_FAIL="compile" fails, FAKE_BUG="configure" raises what no stage
-should raise. Each run() appends its name to build/trace.
+should raise. Each run() appends its name to build/trace. FAKE_TREE=1 makes a tree in workdir, which the real stages'
+lost() then look at.
 """
 
 from __future__ import annotations
@@ -17,18 +18,24 @@ from pathlib import Path
 from kbuild_tasks.core.errors import KbuildError
 from kbuild_tasks.core.model import Inputs, Outcome
 from kbuild_tasks.effects import shell
-from kbuild_tasks.effects.files import write_json
+from kbuild_tasks.effects.files import sha256_file, sha256_text, write_json
 
 BEFORE = {"extract": (), "patch": ("extract",), "configure": ("patch",), "compile": ("patch", "configure")}
 BEFORE["package"] = ("compile",)
+MADE = {"patch": "Makefile", "configure": ".config", "compile": "vmlinux"}
 
 
 def install() -> None:
+    from kbuild_tasks.stages import compile, configure, patch
+
+    real = {"patch": patch, "configure": configure, "compile": compile} if os.environ.get("FAKE_TREE") else {}
     for verb in (*BEFORE, "sync", "prepare", "release"):
         module = types.ModuleType(f"kbuild_tasks.stages.{verb}")
         module.inputs = _inputs(verb)
         module.run = _run
         module.release_node = _release
+        if verb in real:
+            module.lost = real[verb].lost
         sys.modules[module.__name__] = module
 
 
@@ -78,7 +85,14 @@ def _run(context) -> Outcome:
         for line in path.read_text().splitlines(keepends=True)
         if not line.startswith("#") and (verb in ("patch", "compile", "package") or path.name != "a.patch")
     )
+    tree = context.paths.builddir / "linux/src/linux-6.1"
+    if os.environ.get("FAKE_TREE") and verb in MADE:
+        if verb == "compile" and sha256_file(tree / ".config") is None:
+            raise KbuildError("there is no .config")
+        tree.mkdir(parents=True, exist_ok=True)
+        (tree / MADE[verb]).write_text(MADE[verb])
     results = {"result": hashlib.sha256(text.encode()).hexdigest(), "pkgbase": "linux", "srctree": "linux-6.1"}
+    results |= {"place": "linux/src/linux-6.1", "tree": "linux/src/linux-6.1", "config_sha256": sha256_text(".config")}
     return Outcome(f"{verb} did it", results, run={"seconds": 0.0, "objects": []}, warnings=("mind this",))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -86,6 +87,22 @@ def test_without_its_database_doit_trusts_the_receipts(built) -> None:
     (built.root / "build/.doit.json").write_text("{ torn")
     built.doit()
     assert stages(built.trace()) == []
+
+
+def test_a_lost_tmpfs_is_made_anew_from_patch_to_package(bench, tmp_path) -> None:
+    bench.edit("cluster.yaml", "/home/builder/buildtmp", str(tmp_path / "work"))
+    bench.doit(FAKE_TREE="1")
+    bench.trace()
+    shutil.rmtree(tmp_path / "work" / "makepkg")
+    bench.doit(FAKE_TREE="1")
+    assert stages(bench.trace()) == [], "nothing needs the tree"
+    (bench.root / "build/receipts/package.json").unlink()
+    bench.doit(FAKE_TREE="1")
+    assert stages(bench.trace()) == BUILD[1:]
+    bench.doit("clean", "patch", FAKE_TREE="1")
+    (bench.root / "build/receipts/package.json").unlink()
+    bench.doit(FAKE_TREE="1")
+    assert stages(bench.trace()) == BUILD[1:]
 
 
 def test_a_patch_added_removed_and_renamed(built) -> None:
