@@ -14,6 +14,7 @@ from doit.dependency import FileChangedChecker, JsonDB
 
 from kbuild_tasks.effects.files import write_atomic
 from kbuild_tasks.effects.receipts import digest
+from kbuild_tasks.plugin.stream import warn
 
 
 class AtomicJson(JsonDB):
@@ -23,7 +24,7 @@ class AtomicJson(JsonDB):
     started_empty = False  # no database at start: receipts alone decide (plugin/action.py)
 
     def __init__(self, name: str, codec: Any, *, module_name: str | None = None) -> None:
-        self.name, self.codec, self._dirty = name, codec, False
+        self.name, self.codec, self._dirty, self._warned = name, codec, False, False
         try:
             self._db = codec.decode(Path(name).read_text())
         except (OSError, ValueError):
@@ -47,10 +48,17 @@ class AtomicJson(JsonDB):
         super().remove_all()
 
     def dump(self) -> None:
-        if self._dirty:
+        """A disk that is full or read-only costs no run its result: it is told once, the receipts are the truth."""
+        if not self._dirty:
+            return
+        try:
             Path(os.path.dirname(self.name) or ".").mkdir(parents=True, exist_ok=True)
             write_atomic(Path(self.name), self.codec.encode(self._db))
             self._dirty = False
+        except OSError as error:
+            if not self._warned:
+                warn(f"{os.path.relpath(self.name)} cannot be written: {error.strerror}")
+            self._warned = True
 
 
 class ContentChecker(FileChangedChecker):

@@ -23,6 +23,7 @@ from kbuild_tasks.effects.context import Context
 from kbuild_tasks.effects.files import read_json, write_atomic
 from kbuild_tasks.effects.project import Project
 from kbuild_tasks.effects.receipts import Receipts
+from kbuild_tasks.plugin import interrupt
 from kbuild_tasks.plugin.action import StageAction
 from kbuild_tasks.plugin.backend import AtomicJson
 
@@ -51,6 +52,7 @@ class Pipeline:
     def __init__(self, cluster_yaml: str | Path) -> None:
         from doit.exceptions import InvalidDodoFile
 
+        interrupt.install()
         try:
             self.project = Project.load(Path(cluster_yaml).resolve())
         except KbuildError as error:
@@ -211,7 +213,7 @@ class Pipeline:
         """Put back the nodes that a run which began at `since` (epoch) prepared, or all (a run that was interrupted may
         have left one half-way); returns what went wrong, a line a node.
 
-        Called when a run ends (plugin/reporter.py), not as doit's teardown: doit runs those in every thread that finds
+        Called when a run ends (plugin/record.py), not as doit's teardown: doit runs those in every thread that finds
         no more work (MRunner.execute_task_subprocess), so `doit compile` would lose its workers while it compiles.
         """
         prepared = []

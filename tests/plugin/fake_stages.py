@@ -97,5 +97,9 @@ def _run(context) -> Outcome:
 
 
 def _release(context, node, *, tree) -> str:
+    sleeps, _, seconds = os.environ.get("FAKE_SLEEP", "").partition("=")
+    if sleeps == "release":
+        _trace(context, "releasing")
+        shell.run(["sleep", seconds])
     _trace(context, f"release:{node.name}" + (":tree" if tree else ""))
     return f"{node.name} left build mode"
