@@ -1,5 +1,7 @@
-"""doit's run command, with a record. It takes the place of doit's own (entry points, pyproject.toml), and is that
-wherever dodo.py makes no Pipeline.
+"""doit's commands that write its database or the project: run with a record, the others only while no run goes on.
+
+They take the place of doit's own of the same name (entry points, pyproject.toml), and are those wherever dodo.py
+makes no Pipeline.
 """
 
 from __future__ import annotations
@@ -8,6 +10,11 @@ import functools
 import sys
 from typing import Any
 
+from doit.cmd_base import DoitCmdBase
+from doit.cmd_clean import Clean as DoitClean
+from doit.cmd_forget import Forget as DoitForget
+from doit.cmd_ignore import Ignore as DoitIgnore
+from doit.cmd_resetdep import ResetDep as DoitResetDep
 from doit.cmd_run import Run as DoitRun
 
 asked: list[str] = []  # tasks named on the command line, known before dodo.py is read
@@ -51,6 +58,29 @@ class Run(DoitRun):
         if interrupt.received is not None:
             raise SystemExit(128 + interrupt.received)
         return status or int(recorded.latest is not None and recorded.latest.out.failed)
+
+
+def _locked(command: type[DoitCmdBase]) -> type[DoitCmdBase]:
+    """The same command, refused while a run goes on that relies on what it would change."""
+
+    @functools.wraps(command._execute)
+    def execute(self: Any, *args: Any, **options: Any) -> Any:
+        from kbuild_tasks.core.errors import KbuildError
+        from kbuild_tasks.effects import lock
+
+        pipeline = _loaded()
+        if pipeline is not None and not options.get("dryrun"):
+            try:
+                lock.acquire(pipeline.project.paths.build / ".lock")
+            except KbuildError as error:
+                sys.stderr.write(error.render() + "\n")
+                return 1
+        return command._execute(self, *args, **options)
+
+    return type(command.__name__, (command,), {"_execute": execute, "name": command.get_name()})
+
+
+Clean, Forget, Ignore, ResetDep = (_locked(command) for command in (DoitClean, DoitForget, DoitIgnore, DoitResetDep))
 
 
 def _loaded() -> Any:

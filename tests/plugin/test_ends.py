@@ -194,3 +194,17 @@ def sleeping(seconds: str) -> list[str]:
         except OSError:
             continue
     return found
+
+
+@pytest.mark.parametrize("command", [["clean"], ["forget", "patch"], ["ignore", "patch"], ["reset-dep"]])
+def test_nothing_is_taken_from_under_a_run(bench, command: list[str]) -> None:
+    run = bench.start(FAKE_SLEEP="compile=60")
+    bench.wait_for("compile")
+    before = {path: path.read_bytes() for path in (bench.root / "build").rglob("*.json")}
+    out = bench.doit(*command, check=1)
+    assert f"another run is in progress: pid {run.pid} of " in out and "Traceback" not in out
+    assert {path: path.read_bytes() for path in (bench.root / "build").rglob("*.json")} == before
+    assert "would remove" in bench.doit("clean", "-n", "patch")
+    run.send_signal(signal.SIGTERM)
+    run.communicate(timeout=20)
+    bench.doit(*command)
