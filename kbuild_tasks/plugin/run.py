@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import sys
+from collections.abc import Collection
 from typing import Any
 
 from doit.cmd_base import DoitCmdBase
@@ -58,6 +59,11 @@ class Run(DoitRun):
         if interrupt.received is not None:
             raise SystemExit(128 + interrupt.received)
         return status or int(recorded.latest is not None and recorded.latest.out.failed)
+
+
+def asked_only(verbs: Collection[str]) -> bool:
+    """Whether this is a run of such tasks alone: `doit release`, `doit prepare:kubenode2`."""
+    return bool(asked) and all(task.partition(":")[0] in verbs for task in asked)
 
 
 def _locked(command: type[DoitCmdBase]) -> type[DoitCmdBase]:

@@ -23,7 +23,7 @@ from kbuild_tasks.effects.context import Context
 from kbuild_tasks.effects.files import read_json, write_atomic
 from kbuild_tasks.effects.project import Project
 from kbuild_tasks.effects.receipts import Receipts
-from kbuild_tasks.plugin import interrupt
+from kbuild_tasks.plugin import interrupt, run
 from kbuild_tasks.plugin.action import StageAction
 from kbuild_tasks.plugin.backend import AtomicJson
 
@@ -34,6 +34,7 @@ STAGES = {
     "compile": "run the PKGBUILD's build(), distributed over the nodes",
     "package": "make the packages, into artifacts/",
 }
+BESIDE = ("prepare", "release")  # tasks for which no PKGBUILD is read: it may be what hangs
 ALL_NODES = "compile"  # the stage that needs every node prepared; the others need the coordinator alone
 
 _current: list[Pipeline] = []
@@ -165,7 +166,7 @@ class Pipeline:
         """file_dep, targets and uptodate of a task with a receipt."""
         paths = self.project.paths
         try:
-            inputs = self.declared(task)
+            inputs = self.declared(task) if not run.asked_only(BESIDE) else Inputs()
         except KbuildError:
             inputs = Inputs()  # told when the task runs: a broken PKGBUILD must not stop `doit release`
         deps = [paths.root / name for name in inputs.files] + [paths.receipt(stage) for stage in inputs.receipts]

@@ -3,7 +3,7 @@ slow or to fail. The real ones are tested with the real kernel in tests/lab.
 
 FAKE_SLEEP="patch:5" sleeps in a child process, FAKE_FAIL="compile" fails, FAKE_BUG="configure" raises what no stage
 should raise. Each run() appends its name to build/trace. FAKE_TREE=1 makes a tree in workdir, which the real stages'
-lost() then look at.
+lost() then look at; with FAKE_PKGBUILD=1 every stage asks for the PKGBUILD.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ def install() -> None:
 def _inputs(verb):
     def inputs(project, node=None):
         kernel = project.cluster.kernel
+        if os.environ.get("FAKE_PKGBUILD"):
+            _ = project.pkgbuild
         if verb == "extract":
             return Inputs(files=(kernel.pkgbuild,), values={"arch": kernel.arch})
         if verb == "patch":

@@ -203,6 +203,27 @@ def test_broken_cluster_yaml_is_one_line(bench) -> None:
     assert "Traceback" not in out
 
 
+HANGS = """
+from kbuild_tasks.core.errors import ConfigError
+from kbuild_tasks.effects import pkgbuild
+def ask(path, arch):
+    with open("asked", "a") as file:
+        file.write("x")
+    raise ConfigError("PKGBUILD: it hangs", "mend it")
+pkgbuild._ask_bash = ask
+"""
+
+
+def test_a_pkgbuild_that_hangs_is_asked_once_and_not_at_all_for_release(bench) -> None:
+    (bench.root / "dodo.py").write_text((bench.root / "dodo.py").read_text() + HANGS)
+    for command in (["release"], ["prepare:n2"], ["prepare"]):
+        bench.doit(*command, FAKE_PKGBUILD="1")
+    assert not (bench.root / "asked").exists()
+    out = bench.doit(check=1, FAKE_PKGBUILD="1")
+    assert "PKGBUILD: it hangs" in out
+    assert (bench.root / "asked").read_text() == "x"
+
+
 def test_lists_info_and_selection_work_as_doit_users_expect(bench) -> None:
     listed = bench.doit("list")
     for name in ("compile", "configure", "extract", "package", "patch", "prepare", "release", "sync"):
