@@ -246,6 +246,12 @@ PLAIN = b"--- a/f\n+++ b/f\n"
         (b'--- "a/x\\q"\n+++ "b/x\\q"\n' + HUNK, 1, "has a file name with the unknown escape"),
         (b'--- "a/x\n+++ "b/x\n' + HUNK, 1, "has a file name with a quote that does not end"),
         (b"--- a/\xff.c\n+++ b/\xff.c\n" + HUNK, 1, 'names "\\377.c", which is not UTF-8'),
+        (
+            b"--- a/" + b"x" * 256 + b"\n+++ b/x\n" + HUNK,
+            1,
+            "names " + "x" * 40 + "..., which is too long for a file name",
+        ),
+        (b"--- a/x\n+++ b" + b"/xx" * 1400 + b"\n" + HUNK, 2, "names " + ("xx/" * 14)[:40] + "..., which is too long"),
         (b"diff --git a/x b/y\nrename from ../x\nrename to y\n", 2, "names ../x, which leaves the tree"),
         (b"diff --git a/x b/y\nrename from x\nrename to /y\n", 3, "names the absolute path /y"),
     ],
