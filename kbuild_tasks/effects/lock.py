@@ -20,7 +20,7 @@ from typing import Any
 
 from kbuild_tasks.core.errors import KbuildError
 from kbuild_tasks.effects import shell
-from kbuild_tasks.effects.files import read_json
+from kbuild_tasks.effects.files import read_record
 
 _held: dict[Path, int] = {}
 
@@ -37,7 +37,7 @@ def acquire(path: Path) -> list[int]:
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     ended: list[int] = []
     if not _try(fd):
-        owner = read_json(path)
+        owner = read_record(path)
         if not _is_dead(owner):
             os.close(fd)
             raise _refused(path, owner)
@@ -52,7 +52,7 @@ def acquire(path: Path) -> list[int]:
         "pid": os.getpid(),
         "start": _start_time(os.getpid()),
         "host": socket.gethostname(),
-        "user": os.environ.get("USER") or str(os.getuid()),
+        "user": os.environ.get("USER") or _user(),
         "since": time.strftime("%Y-%m-%d %H:%M:%S"),
     }
     os.ftruncate(fd, 0)
@@ -79,9 +79,18 @@ def holder(path: Path) -> dict[str, Any] | None:
     try:
         if _try(fd, fcntl.LOCK_SH):
             return None
-        return read_json(path) or {}
+        return read_record(path)
     finally:
         os.close(fd)
+
+
+def _user() -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
 
 
 def _try(fd: int, kind: int = fcntl.LOCK_EX) -> bool:
@@ -94,11 +103,12 @@ def _try(fd: int, kind: int = fcntl.LOCK_EX) -> bool:
     return True
 
 
-def _is_dead(owner: Any) -> bool:
+def _is_dead(owner: dict[str, Any]) -> bool:
     """True only if the owner was a process of this very machine and is no more."""
-    if not isinstance(owner, dict) or owner.get("host") != socket.gethostname():
+    if owner.get("host") != socket.gethostname():
         return False
-    return _start_time(int(owner.get("pid", 0))) != owner.get("start")
+    pid = owner.get("pid")
+    return isinstance(pid, int) and _start_time(pid) != owner.get("start")
 
 
 def _start_time(pid: int) -> str | None:
@@ -136,8 +146,7 @@ def _has_open(pid: int, wanted: os.stat_result) -> bool:
     return False
 
 
-def _refused(path: Path, owner: Any) -> KbuildError:
-    who = owner if isinstance(owner, dict) else {}
+def _refused(path: Path, who: dict[str, Any]) -> KbuildError:
     return KbuildError(
         f"another run is in progress: pid {who.get('pid', '?')} of {who.get('user', '?')} on {who.get('host', '?')}, "
         f"since {who.get('since', '?')}",

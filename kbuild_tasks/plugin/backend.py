@@ -26,9 +26,12 @@ class AtomicJson(JsonDB):
     def __init__(self, name: str, codec: Any, *, module_name: str | None = None) -> None:
         self.name, self.codec, self._dirty, self._warned = name, codec, False, False
         try:
-            self._db = codec.decode(Path(name).read_text())
+            found = codec.decode(Path(name).read_text())
         except (OSError, ValueError):
-            self._db = {}
+            found = None
+        known = found if isinstance(found, dict) else {}
+        self._db = {task: kept for task, kept in known.items() if _whole(kept)}
+        if found is not known or len(self._db) != len(known):
             type(self).started_empty = True
 
     def set(self, task_id: str, dependency: str, value: Any) -> None:
@@ -59,6 +62,12 @@ class AtomicJson(JsonDB):
             if not self._warned:
                 warn(f"{os.path.relpath(self.name)} cannot be written: {error.strerror}")
             self._warned = True
+
+
+def _whole(kept: Any) -> bool:
+    """Whether a task's record has the shape that doit relies on (doit/dependency.py)."""
+    deps = kept.get("deps:", []) if isinstance(kept, dict) else None
+    return isinstance(deps, list) and all(isinstance(dep, str) for dep in deps)
 
 
 class ContentChecker(FileChangedChecker):

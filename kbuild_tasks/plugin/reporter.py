@@ -22,6 +22,7 @@ from doit.reporter import ConsoleReporter
 from doit.task import Task
 
 from kbuild_tasks.core.errors import EVIDENCE_LINES
+from kbuild_tasks.core.visible import visible
 from kbuild_tasks.plugin import interrupt
 from kbuild_tasks.plugin.action import StageFailed
 
@@ -41,6 +42,10 @@ class Reporter(ConsoleReporter):
         term = os.environ.get("TERM", "dumb")
         tty = hasattr(outstream, "isatty") and outstream.isatty()
         self.colour = tty and term != "dumb" and not os.environ.get("NO_COLOR")
+
+    def write(self, text: str) -> None:
+        """What is told comes from patches, file names and programs: none of it steers the terminal."""
+        super().write(visible(text))
 
     def execute_task(self, task: Task) -> None:
         """Nothing: a task is told when it ended; while it runs, plugin/progress.py shows it."""
@@ -107,7 +112,7 @@ class Reporter(ConsoleReporter):
         progress = sys.modules.get("kbuild_tasks.plugin.progress")  # not imported: nothing to clear away
         if progress:
             progress.clear()
-        self.write(f"  {word} {name:<{NAME}} {told}".rstrip() + "\n")
+        self.outstream.write(f"  {word} {visible(f'{name:<{NAME}} {told}'.rstrip())}\n")
         self.outstream.flush()
 
 

@@ -20,7 +20,7 @@ from kbuild_tasks.core.errors import KbuildError
 from kbuild_tasks.core.model import Inputs, Node, Outcome
 from kbuild_tasks.effects import lock
 from kbuild_tasks.effects.context import Context
-from kbuild_tasks.effects.files import read_json, write_atomic
+from kbuild_tasks.effects.files import read_record, write_atomic
 from kbuild_tasks.effects.project import Project
 from kbuild_tasks.effects.receipts import Receipts
 from kbuild_tasks.plugin import interrupt, run
@@ -219,8 +219,8 @@ class Pipeline:
         """
         prepared = []
         for node in self.project.cluster.active:
-            facts = read_json(self.project.paths.facts(node.name)) or {}
-            if everywhere or (facts.get("reached") and facts.get("at", 0) >= since):
+            facts = read_record(self.project.paths.facts(node.name))
+            if everywhere or (facts.get("reached") and _number(facts.get("at")) >= since):
                 prepared.append(node)
         return [line for line, failed in self._leave_all(prepared, tree=False) if failed]
 
@@ -262,6 +262,10 @@ class Pipeline:
         from kbuild_tasks.plugin.clean import clean
 
         clean(self.project.paths, task, dryrun)
+
+
+def _number(value: Any) -> float:
+    return value if isinstance(value, int | float) else 0
 
 
 def _module(verb: str) -> Any:

@@ -264,6 +264,17 @@ def test_refused(data, line, message):
     assert refused.value.message.startswith(start + message)
 
 
+def test_a_patch_that_is_an_attachment_is_to_be_saved_first():
+    head = b"From: a\nContent-Type: multipart/mixed; boundary=xx\n\n--xx\nContent-Type: text/plain\n\nsee there\n"
+    part = b"--xx\nContent-Type: text/x-patch\nContent-Transfer-Encoding: base64\n\n"
+    encoded = base64.encodebytes(GIT + HUNK) + b"--xx--\n"
+    with pytest.raises(PatchError, match="is a mail with the patch as an attachment") as refused:
+        parse_patch("x.patch", head + part + encoded)
+    assert refused.value.hint == "save the attachment, and put it here in its place"
+    inline = head.replace(b"see there\n", GIT + HUNK + b"\n")
+    assert len(parse_patch("x.patch", inline + part + encoded).files) == 1
+
+
 def test_what_is_written_anew_parses_to_the_same():
     data = (
         GIT

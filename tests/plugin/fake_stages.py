@@ -70,7 +70,8 @@ def _run(context) -> Outcome:
     if task == sleeps:
         shell.run(["sleep", seconds])
     if task == os.environ.get("FAKE_FAIL"):
-        raise KbuildError(f"{verb} was told to fail", "unset FAKE_FAIL", evidence=["line one"], log="build/logs/x.log")
+        evidence = [os.environ.get("FAKE_EVIDENCE", "line one")]
+        raise KbuildError(f"{verb} was told to fail", "unset FAKE_FAIL", evidence=evidence, log="build/logs/x.log")
     if task == os.environ.get("FAKE_BUG"):
         raise ZeroDivisionError("a bug")
     if verb == "prepare":
