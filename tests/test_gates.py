@@ -81,9 +81,11 @@ def test_readme_names_every_task_and_command() -> None:
     for word in [*STAGES, "prepare", "sync", "release"]:
         assert f"`{word}" in readme, f"README.md does not name the task {word}"
     pyproject = (ROOT / "pyproject.toml").read_text()
-    commands = re.search(r'entry-points\."doit.COMMAND"\]\n((?:\w+ = .*\n)+)', pyproject)
+    commands = re.search(r'entry-points\."doit.COMMAND"\]\n((?:[\w-]+ = .*\n)+)', pyproject)
     assert commands
-    for line in commands.group(1).splitlines():
+    ours = [line for line in commands.group(1).splitlines() if "plugin.run:" not in line]  # those are doit's own words
+    assert len(ours) >= 3
+    for line in ours:
         assert f"doit {line.split()[0]}" in readme, f"README.md does not name doit {line.split()[0]}"
 
 

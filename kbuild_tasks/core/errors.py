@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from kbuild_tasks.core.visible import visible
+
 EVIDENCE_LINES = 10
 
 
@@ -42,7 +44,7 @@ class KbuildError(Exception):
             lines.append(f"log:  {self.log}")
         if self.hint:
             lines.append(f"hint: {self.hint}")
-        return "\n".join(lines)
+        return visible("\n".join(lines))
 
 
 class ConfigError(KbuildError):

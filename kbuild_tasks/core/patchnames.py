@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+NAME_BYTES, PATH_BYTES = 255, 4000  # path_resolution(7): NAME_MAX, and PATH_MAX with room for where the tree lies
 _ESCAPES = {"a": 7, "b": 8, "t": 9, "n": 10, "v": 11, "f": 12, "r": 13, '"': 34, "\\": 92}
 _LETTERS = {code: letter for letter, code in _ESCAPES.items()}
 _QUOTED = re.compile(rb'"((?:[^"\\]|\\.)*)"')
@@ -102,6 +103,8 @@ def inside(raw: bytes) -> str:
         raise BadName(f"names {show(raw)}: a line end in a file name")
     if any(part in ("", ".") for part in parts):
         raise BadName(f"names {show(raw)}, which is not a plain path")
+    if len(raw) > PATH_BYTES or any(len(part) > NAME_BYTES for part in raw.split(b"/")):
+        raise BadName(f"names {show(raw[:40])}..., which is too long for a file name")
     return path
 
 

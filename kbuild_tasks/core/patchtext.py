@@ -9,6 +9,7 @@ from kbuild_tasks.core.patchfile import PatchError
 _PACKED = {b"\x1f\x8b": "gzip -d", b"\xfd7zXZ": "xz -d", b"BZh": "bzip2 -d", b"\x28\xb5\x2f\xfd": "zstd -d"}
 _HEADER = re.compile(rb"^(?:diff --git|---|\+\+\+) .*$", re.M)
 _MAIL = re.compile(rb"^From [^\n]*\n(?=[A-Za-z-]+:)", re.M)
+_MULTIPART = re.compile(rb"^content-type:[ \t]*multipart/", re.M | re.I)
 _ENCODED = re.compile(rb"^content-transfer-encoding:[ \t]*(base64|quoted-printable)", re.M | re.I)
 
 
@@ -18,7 +19,7 @@ def read_lines(name: str, data: bytes) -> list[bytes]:
     - carriage returns go where every header line of the file has one (patch(1): "Stripping trailing CRs from
       patch"): the file was mangled as a whole. Otherwise they belong to the lines of a CRLF source file and stay.
     - a mail whose body is base64 or quoted-printable is decoded (numbers of lines then count in the decoded text).
-    Raises PatchError: empty, compressed, UTF-16, a web page.
+    Raises PatchError: empty, compressed, UTF-16, a web page, an attachment that is not saved.
     """
     if not data.strip():
         raise PatchError(name, 0, "is empty", "take it out of the series, or copy the patch again")
@@ -32,8 +33,12 @@ def read_lines(name: str, data: bytes) -> list[bytes]:
         raise PatchError(
             name, 0, "is a web page, not a patch", "download the page's raw text (links called raw, plain or .patch)"
         )
-    data = _decode_mails(data)
+    whole, data = data, _decode_mails(data)
     headers = _HEADER.findall(data)
+    if not headers and _MULTIPART.search(whole) and _ENCODED.search(whole):
+        raise PatchError(
+            name, 0, "is a mail with the patch as an attachment", "save the attachment, and put it here in its place"
+        )
     if headers and all(header.endswith(b"\r") for header in headers):
         data = data.replace(b"\r\n", b"\n")
     lines = data.split(b"\n")

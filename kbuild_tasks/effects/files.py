@@ -75,6 +75,12 @@ def read_json(path: Path) -> Any:
         return None
 
 
+def read_record(path: Path) -> dict[str, Any]:
+    """A JSON object of ours; {} where it is missing, damaged or of another shape."""
+    value = read_json(path)
+    return value if isinstance(value, dict) else {}
+
+
 def sha256_file(path: Path) -> str | None:
     """Hex digest of a file's content; None where there is no such file."""
     try:

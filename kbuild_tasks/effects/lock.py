@@ -21,7 +21,7 @@ from typing import Any
 
 from kbuild_tasks.core.errors import KbuildError
 from kbuild_tasks.effects import shell
-from kbuild_tasks.effects.files import read_json
+from kbuild_tasks.effects.files import read_record
 
 _held: dict[Path, int] = {}
 
@@ -53,7 +53,7 @@ def acquire(path: Path, project: str = "") -> list[int]:
         "pid": os.getpid(),
         "start": _start_time(os.getpid()),
         "host": socket.gethostname(),
-        "user": os.environ.get("USER") or str(os.getuid()),
+        "user": os.environ.get("USER") or _user(),
         "since": time.strftime("%Y-%m-%d %H:%M:%S"),
         "project": project,
     }
@@ -86,6 +86,15 @@ def holder(path: Path) -> dict[str, Any] | None:
         os.close(fd)
 
 
+def _user() -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
+
+
 def _try(fd: int, kind: int = fcntl.LOCK_EX) -> bool:
     try:
         fcntl.flock(fd, kind | fcntl.LOCK_NB)
@@ -98,8 +107,7 @@ def _try(fd: int, kind: int = fcntl.LOCK_EX) -> bool:
 
 def _owner(path: Path) -> dict[str, Any]:
     """What its holder wrote into a lock; what is of another form was written by somebody else, and does not count."""
-    found = read_json(path)
-    told = found if isinstance(found, dict) else {}
+    told = read_record(path)
     known = {key: told[key] for key in ("start", "host", "user", "since", "project") if isinstance(told.get(key), str)}
     return known | {"pid": told["pid"]} if type(told.get("pid")) is int else known
 

@@ -13,21 +13,25 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import subprocess
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from functools import cache as memoised
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from kbuild_tasks.core import pkgbuild as core
-from kbuild_tasks.core.errors import CommandFailed, ConfigError, KbuildError
+from kbuild_tasks.core.errors import ConfigError, KbuildError
 from kbuild_tasks.core.pkgbuild import Pkgbuild, Source, check
 from kbuild_tasks.effects.files import read_json, sha256_file, sha256_text, write_json
 
 SCRIPT = Path(__file__).with_suffix(".sh")
 SMALL = 4 << 20  # bytes; larger files beside a PKGBUILD are sources, not something that its top level reads
 DEADLINE = 20.0  # seconds
+TOLD = 64 << 10  # bytes of what it writes to standard error
+MEANT = "its top level must set variables and functions, no more"
 KEPT = ("sha256", "fields", "variables", "functions", "sources", "exported", "files", "warnings")
 
 
@@ -112,9 +116,11 @@ def _restore(kept: dict[str, Any], path: Path, arch: str) -> Pkgbuild:
 
 
 def _ask_bash(path: Path, arch: str) -> Pkgbuild:
-    from kbuild_tasks.effects import makepkg, shell
+    from kbuild_tasks.effects import makepkg
 
     data = path.read_bytes()
+    if b"\0" in data:
+        raise ConfigError(f"{path.name} is not a text file", f"kernel.pkgbuild in cluster.yaml names {path}")
     if b"\r" in data:
         line = data[: data.index(b"\r")].count(b"\n") + 1
         raise ConfigError(
@@ -137,21 +143,48 @@ def _ask_bash(path: Path, arch: str) -> Pkgbuild:
             private / path.name,
             config,
         ]
-        try:
-            done = shell.run(argv, cwd=private, env=makepkg.environment(), timeout=DEADLINE, check=False)
-        except CommandFailed as error:
-            raise ConfigError(
-                f"{path.name}: bash did not come to the end of it within {DEADLINE:g} s",
-                "its top level must set variables and functions, no more",
-                evidence=error.evidence,
-            ) from None
+        code, out, err = _run_bash(argv, private, path.name)
     finally:
         shutil.rmtree(private, ignore_errors=True)
-    told = [line.replace(f"{private}/", "") for line in done.err.splitlines() if line.strip()]
-    answer = parse_answer(done.out, name=path.name, sha256=sha256_text(data), arch=arch, private=str(private))
+    told = [line.replace(f"{private}/", "") for line in err.splitlines() if line.strip()]
+    if code == -signal.SIGXFSZ:
+        raise ConfigError(f"{path.name}: its top level writes more than 16 MiB of output", MEANT)
+    answer = parse_answer(out, name=path.name, sha256=sha256_text(data), arch=arch, private=str(private))
     if isinstance(answer, Pkgbuild):
         return core.with_warnings(answer, told)
     raise _unreadable(path.name, answer, told)
+
+
+def _run_bash(argv: Sequence[str | Path], cwd: Path, name: str) -> tuple[int, str, str]:
+    """(status, output, errors) when bash itself ended; what it left behind is ended with it.
+
+    The output goes to files, which pkgbuild.sh limits in size: a pipe would stay open for as long as a job that the
+    top level put into the background, and fill our memory. Raises ConfigError after DEADLINE.
+    """
+    from kbuild_tasks.effects import makepkg, shell
+
+    with (
+        tempfile.TemporaryFile() as out,
+        tempfile.TemporaryFile() as err,
+        shell.spawn(
+            argv, cwd=cwd, env=makepkg.environment(), stdin=subprocess.DEVNULL, stdout=out, stderr=err
+        ) as child,
+    ):
+        try:
+            code = child.wait(DEADLINE)
+        except subprocess.TimeoutExpired:
+            raise ConfigError(
+                f"{name}: bash did not come to the end of it within {DEADLINE:g} s",
+                MEANT,
+                evidence=_text(err, TOLD).splitlines()[:3],
+            ) from None
+        shell.end(child)
+        return code, _text(out), _text(err, TOLD)
+
+
+def _text(file: IO[bytes], limit: int = -1) -> str:
+    file.seek(0)
+    return file.read(limit).decode("utf-8", "backslashreplace")
 
 
 def _unreadable(name: str, answer: tuple[str, ...], told: list[str]) -> KbuildError:

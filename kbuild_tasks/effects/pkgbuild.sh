@@ -15,6 +15,8 @@
 
 exec 3>&1 1>&2 </dev/null
 umask 0022
+ulimit -f 16384 # KiB a file, and its output goes to files
+ulimit -t 60 # seconds of CPU: one that loops does not outlive a doit that was killed by much
 LIBRARY=/usr/share/makepkg
 startdir=$PWD
 __kbuild_file=$1 __kbuild_config=$2

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from kbuild_tasks.core.errors import KbuildError
 from kbuild_tasks.core.model import Cluster
 from kbuild_tasks.core.pkgbuild import Pkgbuild
 from kbuild_tasks.core.series import order_series
@@ -54,14 +55,24 @@ class Project:
         names = sorted(os.listdir(self.cluster.root / directory))
         return tuple(f"{directory}/{name}" for name in order_series(names, text))
 
-    @cached_property
+    @property
     def pkgbuild(self) -> Pkgbuild:
         """What bash says of the PKGBUILD; starts bash only when the file changed. Raises ConfigError."""
+        if isinstance(self._pkgbuild, KbuildError):
+            raise self._pkgbuild.with_traceback(None)
+        return self._pkgbuild
+
+    @cached_property
+    def _pkgbuild(self) -> Pkgbuild | KbuildError:
+        """A refusal is remembered too: every stage asks, and bash may take its whole deadline to be refused."""
         from kbuild_tasks.effects.pkgbuild import load_pkgbuild
 
         kernel = self.cluster.kernel
         path = self.cluster.root / kernel.pkgbuild
-        return load_pkgbuild(path, self.paths.build / "cache" / "pkgbuild.json", kernel.arch)
+        try:
+            return load_pkgbuild(path, self.paths.build / "cache" / "pkgbuild.json", kernel.arch)
+        except KbuildError as error:
+            return error
 
     @cached_property
     def beside_pkgbuild(self) -> tuple[str, ...]:

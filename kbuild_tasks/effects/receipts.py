@@ -18,17 +18,20 @@ from typing import Any
 from kbuild_tasks.core.fingerprint import MISSING, Change, changes, fingerprint, first_changed_line, tell
 from kbuild_tasks.core.model import Inputs
 from kbuild_tasks.effects.context import Paths
-from kbuild_tasks.effects.files import read_json, sha256_file, sha256_text, write_atomic, write_json
+from kbuild_tasks.effects.files import read_record, sha256_file, sha256_text, write_atomic, write_json
 
 KEEP_BYTES = 4 << 20  # inputs larger than this are not kept: a .config has 250 kB, a large patch 1 MB
+
+
+SHAPE = {"files": dict, "order": list, "values": dict, "receipts": dict}  # of a fingerprint
 
 
 def digest(path: Path) -> str | None:
     """What a file counts for: its content; of a receipt its results. None where it is not there."""
     if path.parent.name != "receipts":
         return sha256_file(path)
-    receipt = read_json(path)
-    if not isinstance(receipt, dict) or "results" not in receipt:
+    receipt = read_record(path)
+    if "results" not in receipt:
         return None
     return sha256_text(json.dumps(receipt["results"], sort_keys=True))
 
@@ -42,8 +45,12 @@ class Receipts:
 
     def read(self, stage: str) -> dict[str, Any] | None:
         """A receipt; None where there is none or it is damaged."""
-        value = read_json(self.paths.receipt(stage))
-        return value if isinstance(value, dict) and "inputs" in value else None
+        value = read_record(self.paths.receipt(stage))
+        inputs = value.get("inputs")
+        if not isinstance(inputs, dict) or not isinstance(value.get("results"), dict):
+            return None
+        whole = all(isinstance(inputs.get(name), kind) for name, kind in SHAPE.items())
+        return value if whole and all(isinstance(old, str) for old in inputs["files"].values()) else None
 
     def now(self, inputs: Inputs) -> dict[str, Any]:
         """The fingerprint of `inputs` as they are on disk now."""

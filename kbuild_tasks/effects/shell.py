@@ -148,8 +148,7 @@ def spawn(
     **streams: Any,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A child in its own session, ended with all its descendants when the block is left by an exception."""
-    if _stopping.is_set() and not getattr(_permitted, "here", False):
-        raise KbuildError(f"{_name(argv)} was not started: the run is being stopped")
+    _refuse_if_stopping(argv)
     from plumbum import local
     from plumbum.commands.processes import CommandNotFound
 
@@ -171,6 +170,7 @@ def spawn(
     with _guard:
         _children.add(child)
     try:
+        _refuse_if_stopping(argv)  # stop_all() may have looked at the children just before
         yield child
     except BaseException:
         end(child)
@@ -178,6 +178,11 @@ def spawn(
     finally:
         with _guard:
             _children.discard(child)
+
+
+def _refuse_if_stopping(argv: Sequence[str | Path]) -> None:
+    if _stopping.is_set() and not getattr(_permitted, "here", False):
+        raise KbuildError(f"{_name(argv)} was not started: the run is being stopped")
 
 
 def end(child: subprocess.Popen[bytes], grace: float = 2.0) -> None:

@@ -155,5 +155,8 @@ def is_real_directory(top: Path, relative: str, known: dict[str, bool]) -> bool:
     if relative not in known:
         parent = os.path.dirname(relative)
         path = top / relative
-        known[relative] = is_real_directory(top, parent, known) and path.is_dir() and not path.is_symlink()
+        try:
+            known[relative] = is_real_directory(top, parent, known) and path.is_dir() and not path.is_symlink()
+        except OSError:  # a name that is too long for the file system
+            known[relative] = False
     return known[relative]

@@ -19,6 +19,7 @@ older than any object that is ever compiled from it.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import time
@@ -117,7 +118,11 @@ def _check_clock(top: Path) -> None:
 def _differing(git: Git) -> list[str]:
     """Paths of the index whose file is missing, has other content, another mode or type."""
     git("update-index", "-q", "--refresh", ok=(0, 1))
-    return names(git("diff-files", "-z", "--name-only").out)
+    done = git("diff-files", "-z", "--name-only")
+    unseen = [line for line in done.err.splitlines() if line and not line.startswith("warning: ")]
+    if unseen:  # git leaves such a file out of what it prints, and ends with 0
+        raise KbuildError(f"{git.worktree} cannot hold {len(unseen)} of the tree's files", evidence=unseen)
+    return names(done.out)
 
 
 def _leftovers(work: WorkTree, state: State, target: str) -> list[str]:
@@ -140,8 +145,13 @@ def _remove(top: Path, paths: Sequence[str], git: Git, target: str) -> None:
     real: dict[str, bool] = {}
     for path in paths:
         if is_real_directory(top, os.path.dirname(path), real):
-            with contextlib.suppress(FileNotFoundError, IsADirectoryError):
+            try:
                 (top / path).unlink()
+            except (FileNotFoundError, IsADirectoryError):
+                pass
+            except OSError as error:
+                if error.errno != errno.ENAMETOOLONG:  # then there never was such a file
+                    raise
     wanted = set(names(git("ls-tree", "-r", "-d", "-z", "--name-only", "--full-tree", target).out))
     for directory in sorted(_parents(paths) - wanted):
         if is_real_directory(top, directory, {}):

@@ -83,7 +83,10 @@ class WorkTree:
         value = read_json(self._state)
         if not isinstance(value, dict) or value.get("mode") not in (KNOWN, FRESH, UNKNOWN):
             return State(UNKNOWN)
-        return State(value["mode"], tuple(value.get("seen", ())))
+        seen = value.get("seen", [])
+        if not isinstance(seen, list) or not all(isinstance(tree, str) for tree in seen):
+            return State(UNKNOWN)
+        return State(value["mode"], tuple(seen))
 
     def going_to(self, tree: str, state: State) -> None:
         """Written before the first file is touched: until came_to(), files of all these trees may lie about."""

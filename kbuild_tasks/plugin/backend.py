@@ -14,6 +14,7 @@ from doit.dependency import FileChangedChecker, JsonDB
 
 from kbuild_tasks.effects.files import write_atomic
 from kbuild_tasks.effects.receipts import digest
+from kbuild_tasks.plugin.stream import warn
 
 
 class AtomicJson(JsonDB):
@@ -23,11 +24,14 @@ class AtomicJson(JsonDB):
     started_empty = False  # no database at start: receipts alone decide (plugin/action.py)
 
     def __init__(self, name: str, codec: Any, *, module_name: str | None = None) -> None:
-        self.name, self.codec, self._dirty = name, codec, False
+        self.name, self.codec, self._dirty, self._warned = name, codec, False, False
         try:
-            self._db = codec.decode(Path(name).read_text())
+            found = codec.decode(Path(name).read_text())
         except (OSError, ValueError):
-            self._db = {}
+            found = None
+        known = found if isinstance(found, dict) else {}
+        self._db = {task: kept for task, kept in known.items() if _whole(kept)}
+        if found is not known or len(self._db) != len(known):
             type(self).started_empty = True
 
     def set(self, task_id: str, dependency: str, value: Any) -> None:
@@ -47,10 +51,23 @@ class AtomicJson(JsonDB):
         super().remove_all()
 
     def dump(self) -> None:
-        if self._dirty:
+        """A disk that is full or read-only costs no run its result: it is told once, the receipts are the truth."""
+        if not self._dirty:
+            return
+        try:
             Path(os.path.dirname(self.name) or ".").mkdir(parents=True, exist_ok=True)
             write_atomic(Path(self.name), self.codec.encode(self._db))
             self._dirty = False
+        except OSError as error:
+            if not self._warned:
+                warn(f"{os.path.relpath(self.name)} cannot be written: {error.strerror}")
+            self._warned = True
+
+
+def _whole(kept: Any) -> bool:
+    """Whether a task's record has the shape that doit relies on (doit/dependency.py)."""
+    deps = kept.get("deps:", []) if isinstance(kept, dict) else None
+    return isinstance(deps, list) and all(isinstance(dep, str) for dep in deps)
 
 
 class ContentChecker(FileChangedChecker):

@@ -8,6 +8,7 @@ from typing import Any
 from doit.cmd_base import DoitCmdBase
 
 from kbuild_tasks.core.errors import KbuildError
+from kbuild_tasks.core.visible import visible
 
 SHOWN_OBJECTS = 12
 
@@ -53,9 +54,9 @@ class Plan(DoitCmdBase):
             if step.task.startswith(("prepare:", "sync:")) and step.state == "fresh":
                 continue
             first, *rest = step.why or [""]
-            self.outstream.write(f"  {step.state:<6} {step.task:<12} {first}".rstrip() + "\n")
+            self.outstream.write(visible(f"  {step.state:<6} {step.task:<12} {first}".rstrip()) + "\n")
             for line in rest:
-                self.outstream.write(f"{'':<9}{'':<13}{line}\n")
+                self.outstream.write(f"{'':<9}{'':<13}{visible(line)}\n")
             if step.objects:
                 shown = " ".join(step.objects[:SHOWN_OBJECTS])
                 more = f" and {len(step.objects) - SHOWN_OBJECTS} more" if len(step.objects) > SHOWN_OBJECTS else ""

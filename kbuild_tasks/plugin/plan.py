@@ -77,8 +77,8 @@ def _objects(pipeline: Pipeline, before: dict[str, Step]) -> list[str]:
     """Objects of the built tree that depend on what changed patches touch; empty where that cannot be told."""
     from kbuild_tasks.effects.dependents import objects_behind
 
-    extracted = (pipeline.receipts.read("extract") or {}).get("results")
-    if not extracted:
+    extracted = (pipeline.receipts.read("extract") or {}).get("results", {})
+    if not {"pkgbase", "srctree"} <= set(extracted):
         return []
     tree = pipeline.project.paths.builddir / extracted["pkgbase"] / "src" / extracted["srctree"]
     return objects_behind(pipeline.project, tree, pipeline.receipts.read("patch"))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from kbuild_tasks.core.visible import visible
 from kbuild_tasks.effects import lock
-from kbuild_tasks.effects.files import read_json
+from kbuild_tasks.effects.files import read_record
 from kbuild_tasks.plugin import rollout_status
 from kbuild_tasks.plugin.plan import plan
 from kbuild_tasks.plugin.tasks import Pipeline
@@ -15,14 +16,14 @@ from kbuild_tasks.plugin.tasks import Pipeline
 def status(pipeline: Pipeline, ask: bool = False) -> dict[str, Any]:
     """Plain JSON: {"running", "last_run", "nodes", "artifacts", "stale", "rollout"}."""
     paths = pipeline.project.paths
-    manifest = read_json(paths.artifacts / "manifest.json") or {}
+    manifest = read_record(paths.artifacts / "manifest.json")
     return {
         "running": lock.holder(paths.build / ".lock"),
-        "last_run": read_json(paths.build / "last-run.json"),
+        "last_run": read_record(paths.build / "last-run.json") or None,
         "nodes": {name: _node(pipeline, name) for name in pipeline.project.cluster.nodes},
         "artifacts": {
-            "kernelrelease": manifest.get("kernelrelease"),
-            "packages": manifest.get("packages") or [],
+            "kernelrelease": _of(str, manifest.get("kernelrelease")),
+            "packages": _of(list, manifest.get("packages")) or [],
         },
         "stale": [
             step.task for step in plan(pipeline) if step.state != "fresh" and not step.task.startswith("prepare")
@@ -33,22 +34,27 @@ def status(pipeline: Pipeline, ask: bool = False) -> dict[str, Any]:
 
 def _node(pipeline: Pipeline, name: str) -> dict[str, Any]:
     cluster = pipeline.project.cluster
-    seen = read_json(pipeline.project.paths.facts(name)) or {}
+    seen = read_record(pipeline.project.paths.facts(name))
     role = "coordinator" if name == cluster.build.coordinator else "worker"
     if cluster.nodes[name].slots == 0 and role == "worker":
         role = "no slots"
     if cluster.nodes[name].hold:
         role = "on hold"
-    facts = seen.get("facts") or {}
+    facts = _of(dict, seen.get("facts")) or {}
     return {
         "role": role,
-        "state": seen.get("state", "never seen"),
-        "why": seen.get("why"),
-        "at": seen.get("at"),
-        "kernel": facts.get("kernel"),
-        "cores": facts.get("cores"),
-        "memory": facts.get("memory"),
+        "state": _of(str, seen.get("state")) or "never seen",
+        "why": _of(str, seen.get("why")),
+        "at": _of(float, seen.get("at")),
+        "kernel": _of(str, facts.get("kernel")),
+        "cores": _of(int, facts.get("cores")),
+        "memory": _of(int, facts.get("memory")),
     }
+
+
+def _of(kind: type, value: Any) -> Any:
+    """`value` where it is of the kind that is shown; a file of ours may be damaged, or of another version."""
+    return value if isinstance(value, kind) or (kind is float and isinstance(value, int)) else None
 
 
 def render(value: dict[str, Any]) -> str:
@@ -59,7 +65,9 @@ def render(value: dict[str, Any]) -> str:
         lines.append(f"  a run is in progress: pid {running.get('pid', '?')}, since {running.get('since', '?')}")
     last = value["last_run"]
     lines.append(
-        f"  last run   {last['result']}, {last['started']}, {last['seconds']:.1f} s" if last else "  last run   none"
+        f"  last run   {last.get('result')}, {last.get('started')}, {_of(float, last.get('seconds')) or 0:.1f} s"
+        if last
+        else "  last run   none"
     )
     kernel = value["artifacts"]["kernelrelease"]
     lines.append(f"  artifacts  {kernel}" if kernel else "  artifacts  none")
@@ -74,4 +82,4 @@ def render(value: dict[str, Any]) -> str:
         )
         if node["why"]:
             lines.append(f"  {'':<16} {node['why']}")
-    return "\n".join(lines) + "\n\n" + rollout_status.render(value["rollout"])
+    return visible("\n".join(lines) + "\n\n" + rollout_status.render(value["rollout"]))

@@ -21,9 +21,10 @@ from kbuild_tasks.core.errors import KbuildError
 from kbuild_tasks.core.model import Inputs, Node, Outcome
 from kbuild_tasks.effects import lock
 from kbuild_tasks.effects.context import Context
-from kbuild_tasks.effects.files import read_json, write_atomic
+from kbuild_tasks.effects.files import read_record, write_atomic
 from kbuild_tasks.effects.project import Project
 from kbuild_tasks.effects.receipts import Receipts
+from kbuild_tasks.plugin import interrupt, run
 from kbuild_tasks.plugin.action import StageAction
 from kbuild_tasks.plugin.backend import AtomicJson
 from kbuild_tasks.plugin.rollout import RolloutTasks
@@ -35,6 +36,7 @@ STAGES = {
     "compile": "run the PKGBUILD's build(), distributed over the nodes",
     "package": "make the packages, into artifacts/",
 }
+BESIDE = ("prepare", "release")  # tasks for which no PKGBUILD is read: it may be what hangs
 ALL_NODES = "compile"  # the stage that needs every node prepared; the others need the coordinator alone
 
 _current: list[Pipeline] = []
@@ -54,6 +56,7 @@ class Pipeline:
         from doit import get_var
         from doit.exceptions import InvalidDodoFile
 
+        interrupt.install()
         try:
             self.project = Project.load(Path(cluster_yaml).resolve())
         except KbuildError as error:
@@ -115,10 +118,16 @@ class Pipeline:
         receipt = self.receipts.read(task)
         if told or receipt is None:
             return told
-        lost = getattr(_module(task.partition(":")[0]), "lost", None)
-        missing = list(lost(self.project.paths, receipt["results"])) if lost else []
+        missing = self._lost(task, receipt["results"])
         later = list(STAGES)[list(STAGES).index(task) + 1 :] if task in STAGES else []
         return missing if missing and (not later or any(self.why(stage) for stage in later)) else []
+
+    def _lost(self, task: str, results: Any) -> list[str]:
+        lost = getattr(_module(task.partition(":")[0]), "lost", None)
+        try:
+            return list(lost(self.project.paths, results)) if lost else []
+        except (KeyError, TypeError):
+            return ["its receipt is none of this version"]
 
     def _stage(self, stage: str, doc: str) -> dict[str, Any]:
         coordinator = self.project.cluster.build.coordinator
@@ -165,7 +174,7 @@ class Pipeline:
         """file_dep, targets and uptodate of a task with a receipt."""
         paths = self.project.paths
         try:
-            inputs = self.declared(task)
+            inputs = self.declared(task) if not run.asked_only(BESIDE) else Inputs()
         except KbuildError:
             inputs = Inputs()  # told when the task runs: a broken PKGBUILD must not stop `doit release`
         deps = [paths.root / name for name in inputs.files] + [paths.receipt(stage) for stage in inputs.receipts]
@@ -213,14 +222,14 @@ class Pipeline:
         """Put back the nodes that a run which began at `since` (epoch) prepared, or all (a run that was interrupted may
         have left one half-way); returns what went wrong, a line a node.
 
-        Called when a run ends (plugin/reporter.py), not as doit's teardown: doit runs those in every thread that finds
+        Called when a run ends (plugin/record.py), not as doit's teardown: doit runs those in every thread that finds
         no more work (MRunner.execute_task_subprocess), so `doit compile` would lose its workers while it compiles.
         """
         prepared = []
         for node in self.project.cluster.active:
-            facts = read_json(self.project.paths.facts(node.name)) or {}
+            facts = read_record(self.project.paths.facts(node.name))
             touched = facts.get("reached") or facts.get("unsure")
-            if everywhere or (touched and facts.get("at", 0) >= since):
+            if everywhere or (touched and _number(facts.get("at")) >= since):
                 prepared.append(node)
         left = self._leave_all(prepared, tree=False)
         failed = [told for told in left.values() if isinstance(told, KbuildError)]
@@ -273,6 +282,10 @@ class Pipeline:
         from kbuild_tasks.plugin.clean import clean
 
         clean(self.project.paths, task, dryrun)
+
+
+def _number(value: Any) -> float:
+    return value if isinstance(value, int | float) else 0
 
 
 def _module(verb: str) -> Any:

@@ -18,7 +18,7 @@ from kbuild_tasks.core.later import later
 from kbuild_tasks.core.model import Inputs, Outcome
 from kbuild_tasks.effects import makepkg
 from kbuild_tasks.effects.context import Context, Paths
-from kbuild_tasks.effects.files import read_json, sha256_file, sha256_text
+from kbuild_tasks.effects.files import read_record, sha256_file, sha256_text
 
 if TYPE_CHECKING:
     from kbuild_tasks.core import diagnostics, elf, hosts
@@ -58,7 +58,7 @@ def run(ctx: Context) -> Outcome:
     place = f"{extracted['pkgbase']}/src/{extracted['srctree']}"
     tree = ctx.paths.builddir / place
     _check_config(ctx, tree, "before")
-    plan = hosts.plan(ctx.cluster, {name: read_json(ctx.paths.facts(name)) or {} for name in ctx.cluster.nodes})
+    plan = hosts.plan(ctx.cluster, {name: read_record(ctx.paths.facts(name)) for name in ctx.cluster.nodes})
     started = time.monotonic()
     told, losses, mended = _build(ctx, plan, tree)
     seconds = time.monotonic() - started

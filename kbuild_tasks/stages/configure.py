@@ -6,15 +6,15 @@ What only run() needs is imported there: inputs() is asked for by each doit, als
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kbuild_tasks.core.defconfig import is_defconfig
 from kbuild_tasks.core.errors import CommandFailed, ConfigError
 from kbuild_tasks.core.later import later
 from kbuild_tasks.core.model import Inputs, Outcome
-from kbuild_tasks.effects.context import Context
-from kbuild_tasks.effects.files import sha256_text
+from kbuild_tasks.effects.context import Context, Paths
+from kbuild_tasks.effects.files import sha256_file, sha256_text
 
 if TYPE_CHECKING:
     from datetime import date
@@ -44,6 +44,17 @@ def inputs(project: Any) -> Inputs:
         },
         receipts=("patch",),
     )
+
+
+def lost(paths: Paths, results: Mapping[str, Any]) -> Iterable[str]:
+    """Why the results of a finished run are not there any more: workdir may be a tmpfs, and stage patch makes a tree
+    anew without a .config."""
+    config = paths.builddir / results["place"] / ".config"
+    found = sha256_file(config)
+    if found is None:
+        yield f"{config} is not there"
+    elif found != results["config_sha256"]:
+        yield f"{config} is not the one that was proven"
 
 
 def run(ctx: Context) -> Outcome:
@@ -80,9 +91,12 @@ def configure(ctx: Context, today: date) -> Outcome:
 def _kbuild(ctx: Context) -> Kbuild:
     from kbuild_tasks.effects.kconfig import Kbuild
 
+    return Kbuild(ctx.paths.builddir / _place(ctx), ctx.paths.workdir / "configure", ctx.cluster.kernel.arch, ctx.log)
+
+
+def _place(ctx: Context) -> str:
     extracted = ctx.receipts["extract"]["results"]
-    tree = ctx.paths.builddir / extracted["pkgbase"] / "src" / extracted["srctree"]
-    return Kbuild(tree, ctx.paths.workdir / "configure", ctx.cluster.kernel.arch, ctx.log)
+    return f"{extracted['pkgbase']}/src/{extracted['srctree']}"
 
 
 def _merge(ctx: Context, kbuild: Kbuild) -> Merged:
@@ -155,6 +169,7 @@ def _install(ctx: Context, kbuild: Kbuild, text: str, merged: Merged, warnings: 
     return Outcome(
         f"{release}; {len(merged.requests)} requested options proven; {_changes(before, final)}",
         results={
+            "place": _place(ctx),
             "config_sha256": sha256_text(text),
             "options": len(merged.requests),
             "kernelrelease": release,

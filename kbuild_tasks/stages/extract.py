@@ -22,7 +22,7 @@ from kbuild_tasks.core.model import Inputs, Outcome
 from kbuild_tasks.core.pkgbuild import Pkgbuild, Source
 from kbuild_tasks.effects import makepkg, startdir
 from kbuild_tasks.effects.context import Context, Paths
-from kbuild_tasks.effects.files import read_json, sha256_file, sha256_text, write_json
+from kbuild_tasks.effects.files import read_record, sha256_file, sha256_text, write_json
 from kbuild_tasks.effects.pkgbuild import load_pkgbuild
 
 # In the top directory of every Linux since 2.6; the first two alone would also be those of, say, busybox.
@@ -58,8 +58,13 @@ def run(ctx: Context) -> Outcome:
     startdir.sync(paths, file)
     record = paths.state / "pristine" / f"{_identity(pkgbuild, file.parent)}.json"
     unpinned = _unpinned(pkgbuild)
-    known = None if any(s.protocol != "file" for s in unpinned) else read_json(record)
-    if known and _trees(paths).has(known["tree"]) and startdir.use(paths, pkgbuild.pkgbase, record.stem):
+    known = None if any(s.protocol != "file" for s in unpinned) else read_record(record)
+    if (
+        known
+        and "srctree" in known
+        and _trees(paths).has(str(known.get("tree")))
+        and startdir.use(paths, pkgbuild.pkgbase, record.stem)
+    ):
         return Outcome(f"{known['srctree']} is in the repository already", known)
 
     scratch = paths.workdir / "extract"

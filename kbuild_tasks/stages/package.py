@@ -23,7 +23,7 @@ from kbuild_tasks.core.model import Inputs, Outcome
 from kbuild_tasks.core.pkgbuild import Pkgbuild
 from kbuild_tasks.effects import makepkg, pacman, shell, startdir
 from kbuild_tasks.effects.context import Context, Paths
-from kbuild_tasks.effects.files import read_json, sha256_file, sync_directory, write_json
+from kbuild_tasks.effects.files import read_json, read_record, sha256_file, sync_directory, write_json
 from kbuild_tasks.effects.pkgbuild import load_pkgbuild
 
 if TYPE_CHECKING:
@@ -211,12 +211,13 @@ def _bsdtar(path: Path, *arguments: str | Path) -> str:
 def _nodes(paths: Paths, receipts: Mapping[str, Any]) -> Any:
     """Objects by node, of the last run that compiled: from its record or, where compile is fresh now, from the last
     manifest."""
-    last = read_json(paths.build / "last-run.json") or {}
-    compiled = last.get("tasks", {}).get("compile", {})
-    if "per_node" in compiled:
+    tasks = read_record(paths.build / "last-run.json").get("tasks")
+    compiled = tasks.get("compile") if isinstance(tasks, dict) else None
+    if isinstance(compiled, dict) and "per_node" in compiled:
         return compiled["per_node"]
-    before = read_json(paths.artifacts / "manifest.json") or {}
-    if before.get("inputs", {}).get("compile") == receipts["compile"].get("inputs"):
+    before = read_record(paths.artifacts / "manifest.json")
+    inputs = before.get("inputs")
+    if isinstance(inputs, dict) and inputs.get("compile") == receipts["compile"].get("inputs"):
         return before.get("nodes")
     return None
 

@@ -246,6 +246,12 @@ PLAIN = b"--- a/f\n+++ b/f\n"
         (b'--- "a/x\\q"\n+++ "b/x\\q"\n' + HUNK, 1, "has a file name with the unknown escape"),
         (b'--- "a/x\n+++ "b/x\n' + HUNK, 1, "has a file name with a quote that does not end"),
         (b"--- a/\xff.c\n+++ b/\xff.c\n" + HUNK, 1, 'names "\\377.c", which is not UTF-8'),
+        (
+            b"--- a/" + b"x" * 256 + b"\n+++ b/x\n" + HUNK,
+            1,
+            "names " + "x" * 40 + "..., which is too long for a file name",
+        ),
+        (b"--- a/x\n+++ b" + b"/xx" * 1400 + b"\n" + HUNK, 2, "names " + ("xx/" * 14)[:40] + "..., which is too long"),
         (b"diff --git a/x b/y\nrename from ../x\nrename to y\n", 2, "names ../x, which leaves the tree"),
         (b"diff --git a/x b/y\nrename from x\nrename to /y\n", 3, "names the absolute path /y"),
     ],
@@ -256,6 +262,17 @@ def test_refused(data, line, message):
     assert refused.value.line == line
     start = f"patches/x.patch:{line}: " if line else "patches/x.patch "
     assert refused.value.message.startswith(start + message)
+
+
+def test_a_patch_that_is_an_attachment_is_to_be_saved_first():
+    head = b"From: a\nContent-Type: multipart/mixed; boundary=xx\n\n--xx\nContent-Type: text/plain\n\nsee there\n"
+    part = b"--xx\nContent-Type: text/x-patch\nContent-Transfer-Encoding: base64\n\n"
+    encoded = base64.encodebytes(GIT + HUNK) + b"--xx--\n"
+    with pytest.raises(PatchError, match="is a mail with the patch as an attachment") as refused:
+        parse_patch("x.patch", head + part + encoded)
+    assert refused.value.hint == "save the attachment, and put it here in its place"
+    inline = head.replace(b"see there\n", GIT + HUNK + b"\n")
+    assert len(parse_patch("x.patch", inline + part + encoded).files) == 1
 
 
 def test_what_is_written_anew_parses_to_the_same():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -248,6 +249,37 @@ def test_an_endless_top_level_is_ended(tmp_path, monkeypatch):
     monkeypatch.setattr(effect, "DEADLINE", 0.5)
     with pytest.raises(ConfigError, match=r"within 0\.5 s"):
         load(tmp_path, "sleep 60\n" + SIMPLE)
+
+
+def test_a_job_that_the_top_level_left_behind_is_not_waited_for(tmp_path):
+    seconds = f"{800 + os.getpid() / 1e7:.7f}"
+    started = time.monotonic()
+    assert load(tmp_path, f"sleep {seconds} &\n" + SIMPLE).fields["pkgname"] == ("linux-simple",)
+    assert time.monotonic() - started < 10
+    assert not [
+        pid
+        for pid in filter(str.isdigit, os.listdir("/proc"))
+        if f"\0{seconds}\0".encode() in _read(f"/proc/{pid}/cmdline")
+    ]
+
+
+def _read(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError:
+        return b""
+
+
+@pytest.mark.parametrize("line", ["head -c 300M /dev/zero >&2", "while :; do echo xxxxxxxxxxxxxxxxxxxxxxxxxxxx; done"])
+def test_an_output_without_end_is_cut_off(tmp_path, line):
+    with pytest.raises(ConfigError, match=r"^PKGBUILD: its top level writes more than 16 MiB of output$"):
+        load(tmp_path, f"{line}\n{SIMPLE}")
+
+
+def test_a_binary_file_is_told_as_one(tmp_path):
+    (tmp_path / "PKGBUILD").write_bytes(b"\x7fELF\x02\r\n\0\0\0")
+    with pytest.raises(ConfigError, match=r"^PKGBUILD is not a text file$"):
+        load_pkgbuild(tmp_path / "PKGBUILD", tmp_path / "c.json", "x86_64")
 
 
 def test_what_the_top_level_writes_is_not_in_the_project(tmp_path):

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -239,6 +240,31 @@ def test_an_unknown_target_changes_nothing(lab):
     with pytest.raises(KbuildError, match="is damaged"):
         lab.move("1" * 40)
     lab.check(FILES)
+
+
+def test_a_name_that_the_file_system_cannot_hold_is_told_and_is_no_dead_end(lab):
+    name = "kernel/" + "x" * 300
+    text = f"diff --git a/{name} b/{name}\nnew file mode 100644\n--- /dev/null\n+++ b/{name}\n@@ -0,0 +1 @@\n+a\n"
+    long = lab.trees.apply(lab.old, [("long.patch", text.encode())])
+    deep = lab.trees.apply(lab.old, [("deep.patch", text.replace("x" * 300, "y" * 300 + "/z").encode())])
+    for tree in (long, deep, long):
+        with pytest.raises(KbuildError, match=r"cannot hold|checkout-index ended"):
+            lab.move(tree)
+        lab.move(lab.old)
+        lab.check(FILES)
+
+
+def test_a_file_that_git_cannot_look_at_is_told(lab, monkeypatch):
+    lab.move(lab.old)
+    said = "kernel/fork.c: File name too long\n"
+
+    def blind(git, *arguments, call=Git.__call__, **options):
+        done = call(git, *arguments, **options)
+        return replace(done, err=said) if arguments[0] == "diff-files" else done
+
+    monkeypatch.setattr(Git, "__call__", blind)
+    with pytest.raises(KbuildError, match="cannot hold 1 of the tree's files"):
+        lab.move(lab.new)
 
 
 def test_two_at_once_do_not_mix(lab, monkeypatch):

@@ -2,7 +2,8 @@
 slow or to fail. The real ones are tested with the real kernel in tests/lab.
 
 FAKE_SLEEP="patch:5" sleeps in a child process, FAKE_FAIL="compile" fails, FAKE_BUG="configure" raises what no stage
-should raise. Each run() appends its name to build/trace.
+should raise. Each run() appends its name to build/trace. FAKE_TREE=1 makes a tree in workdir, which the real stages'
+lost() then look at; with FAKE_PKGBUILD=1 every stage asks for the PKGBUILD.
 """
 
 from __future__ import annotations
@@ -17,24 +18,32 @@ from pathlib import Path
 from kbuild_tasks.core.errors import KbuildError, NodeRefused
 from kbuild_tasks.core.model import Inputs, Outcome
 from kbuild_tasks.effects import shell
-from kbuild_tasks.effects.files import write_json
+from kbuild_tasks.effects.files import sha256_file, sha256_text, write_json
 
 BEFORE = {"extract": (), "patch": ("extract",), "configure": ("patch",), "compile": ("patch", "configure")}
 BEFORE["package"] = ("compile",)
+MADE = {"patch": "Makefile", "configure": ".config", "compile": "vmlinux"}
 
 
 def install() -> None:
+    from kbuild_tasks.stages import compile, configure, patch
+
+    real = {"patch": patch, "configure": configure, "compile": compile} if os.environ.get("FAKE_TREE") else {}
     for verb in (*BEFORE, "sync", "prepare", "release"):
         module = types.ModuleType(f"kbuild_tasks.stages.{verb}")
         module.inputs = _inputs(verb)
         module.run = _run
         module.release_node = _release
+        if verb in real:
+            module.lost = real[verb].lost
         sys.modules[module.__name__] = module
 
 
 def _inputs(verb):
     def inputs(project, node=None):
         kernel = project.cluster.kernel
+        if os.environ.get("FAKE_PKGBUILD"):
+            _ = project.pkgbuild
         if verb == "extract":
             return Inputs(files=(kernel.pkgbuild,), values={"arch": kernel.arch})
         if verb == "patch":
@@ -61,7 +70,8 @@ def _run(context) -> Outcome:
     if task == sleeps:
         shell.run(["sleep", seconds])
     if task == os.environ.get("FAKE_FAIL"):
-        raise KbuildError(f"{verb} was told to fail", "unset FAKE_FAIL", evidence=["line one"], log="build/logs/x.log")
+        evidence = [os.environ.get("FAKE_EVIDENCE", "line one")]
+        raise KbuildError(f"{verb} was told to fail", "unset FAKE_FAIL", evidence=evidence, log="build/logs/x.log")
     if task == os.environ.get("FAKE_BUG"):
         raise ZeroDivisionError("a bug")
     if verb == "prepare":
@@ -80,11 +90,22 @@ def _run(context) -> Outcome:
         for line in path.read_text().splitlines(keepends=True)
         if not line.startswith("#") and (verb in ("patch", "compile", "package") or path.name != "a.patch")
     )
+    tree = context.paths.builddir / "linux/src/linux-6.1"
+    if os.environ.get("FAKE_TREE") and verb in MADE:
+        if verb == "compile" and sha256_file(tree / ".config") is None:
+            raise KbuildError("there is no .config")
+        tree.mkdir(parents=True, exist_ok=True)
+        (tree / MADE[verb]).write_text(MADE[verb])
     results = {"result": hashlib.sha256(text.encode()).hexdigest(), "pkgbase": "linux", "srctree": "linux-6.1"}
+    results |= {"place": "linux/src/linux-6.1", "tree": "linux/src/linux-6.1", "config_sha256": sha256_text(".config")}
     return Outcome(f"{verb} did it", results, run={"seconds": 0.0, "objects": []}, warnings=("mind this",))
 
 
 def _release(context, node, *, tree) -> str:
+    sleeps, _, seconds = os.environ.get("FAKE_SLEEP", "").partition("=")
+    if sleeps == "release":
+        _trace(context, "releasing")
+        shell.run(["sleep", seconds])
     _trace(context, f"release:{node.name}" + (":tree" if tree else ""))
     if node.name == os.environ.get("FAKE_STAYS"):
         raise NodeRefused(f"{node.name} cannot unmount it: it is in use", "end what works there, then: doit release")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -86,6 +87,22 @@ def test_without_its_database_doit_trusts_the_receipts(built) -> None:
     (built.root / "build/.doit.json").write_text("{ torn")
     built.doit()
     assert stages(built.trace()) == []
+
+
+def test_a_lost_tmpfs_is_made_anew_from_patch_to_package(bench, tmp_path) -> None:
+    bench.edit("cluster.yaml", "/home/builder/buildtmp", str(tmp_path / "work"))
+    bench.doit(FAKE_TREE="1")
+    bench.trace()
+    shutil.rmtree(tmp_path / "work" / "makepkg")
+    bench.doit(FAKE_TREE="1")
+    assert stages(bench.trace()) == [], "nothing needs the tree"
+    (bench.root / "build/receipts/package.json").unlink()
+    bench.doit(FAKE_TREE="1")
+    assert stages(bench.trace()) == BUILD[1:]
+    bench.doit("clean", "patch", FAKE_TREE="1")
+    (bench.root / "build/receipts/package.json").unlink()
+    bench.doit(FAKE_TREE="1")
+    assert stages(bench.trace()) == BUILD[1:]
 
 
 def test_a_patch_added_removed_and_renamed(built) -> None:
@@ -199,6 +216,27 @@ def test_broken_cluster_yaml_is_one_line(bench) -> None:
     out = bench.doit(check=3)
     assert "cluster.yaml:9: build.coordinator" in out
     assert "Traceback" not in out
+
+
+HANGS = """
+from kbuild_tasks.core.errors import ConfigError
+from kbuild_tasks.effects import pkgbuild
+def ask(path, arch):
+    with open("asked", "a") as file:
+        file.write("x")
+    raise ConfigError("PKGBUILD: it hangs", "mend it")
+pkgbuild._ask_bash = ask
+"""
+
+
+def test_a_pkgbuild_that_hangs_is_asked_once_and_not_at_all_for_release(bench) -> None:
+    (bench.root / "dodo.py").write_text((bench.root / "dodo.py").read_text() + HANGS)
+    for command in (["release"], ["prepare:n2"], ["prepare"]):
+        bench.doit(*command, FAKE_PKGBUILD="1")
+    assert not (bench.root / "asked").exists()
+    out = bench.doit(check=1, FAKE_PKGBUILD="1")
+    assert "PKGBUILD: it hangs" in out
+    assert (bench.root / "asked").read_text() == "x"
 
 
 def test_lists_info_and_selection_work_as_doit_users_expect(bench) -> None:

@@ -1,0 +1,95 @@
+"""doit's commands that write its database or the project: run with a record, the others only while no run goes on.
+
+They take the place of doit's own of the same name (entry points, pyproject.toml), and are those wherever dodo.py
+makes no Pipeline.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Collection
+from typing import Any
+
+from doit.cmd_base import DoitCmdBase
+from doit.cmd_clean import Clean as DoitClean
+from doit.cmd_forget import Forget as DoitForget
+from doit.cmd_ignore import Ignore as DoitIgnore
+from doit.cmd_resetdep import ResetDep as DoitResetDep
+from doit.cmd_run import Run as DoitRun
+
+asked: list[str] = []  # tasks named on the command line, known before dodo.py is read
+
+
+class Run(DoitRun):
+    """`doit [run]`: with a Recorder around whatever reporter is chosen, closed however the run ends."""
+
+    name = "run"
+
+    def execute(self, params: Any, args: list[str]) -> Any:
+        from kbuild_tasks.plugin.stream import reserve
+
+        reserve()
+        asked[:] = args
+        return super().execute(params, args)
+
+    @functools.wraps(DoitRun._execute)  # doit reads the names of its parameters
+    def _execute(self, *args: Any, **options: Any) -> Any:
+        pipeline = _loaded()
+        if pipeline is None:
+            return super()._execute(*args, **options)
+        from kbuild_tasks.plugin import interrupt
+        from kbuild_tasks.plugin.record import around
+
+        if options.get("num_process") and options.get("par_type") == "process":
+            sys.stderr.write("  -P process: tasks run in threads, for one process holds the lock of the run\n")
+            options["par_type"] = "thread"
+        reporter = options["reporter"]
+        recorded = around(self.reporters[reporter] if isinstance(reporter, str) else reporter, pipeline)
+        options["reporter"] = recorded
+        status = None
+        try:
+            status = super()._execute(*args, **options)
+        except BaseException:
+            if interrupt.received is None:
+                raise
+        finally:
+            if recorded.latest is not None:
+                recorded.latest.close(sys.exc_info()[1])
+        if interrupt.received is not None:
+            raise SystemExit(128 + interrupt.received)
+        return status or int(recorded.latest is not None and recorded.latest.out.failed)
+
+
+def asked_only(verbs: Collection[str]) -> bool:
+    """Whether this is a run of such tasks alone: `doit release`, `doit prepare:kubenode2`."""
+    return bool(asked) and all(task.partition(":")[0] in verbs for task in asked)
+
+
+def _locked(command: type[DoitCmdBase]) -> type[DoitCmdBase]:
+    """The same command, refused while a run goes on that relies on what it would change."""
+
+    @functools.wraps(command._execute)
+    def execute(self: Any, *args: Any, **options: Any) -> Any:
+        from kbuild_tasks.core.errors import KbuildError
+        from kbuild_tasks.effects import lock
+
+        pipeline = _loaded()
+        if pipeline is not None and not options.get("dryrun"):
+            try:
+                lock.acquire(pipeline.project.paths.build / ".lock")
+            except KbuildError as error:
+                sys.stderr.write(error.render() + "\n")
+                return 1
+        return command._execute(self, *args, **options)
+
+    return type(command.__name__, (command,), {"_execute": execute, "name": command.get_name()})
+
+
+Clean, Forget, Ignore, ResetDep = (_locked(command) for command in (DoitClean, DoitForget, DoitIgnore, DoitResetDep))
+
+
+def _loaded() -> Any:
+    """The Pipeline of the dodo.py that was read, or None."""
+    tasks = sys.modules.get("kbuild_tasks.plugin.tasks")
+    return tasks._current[-1] if tasks and tasks._current else None
