@@ -8,17 +8,18 @@ from pathlib import Path
 from kbuild_tasks.core.errors import KbuildError
 from kbuild_tasks.core.rollout import Build, build_of
 from kbuild_tasks.effects.context import Paths
-from kbuild_tasks.effects.files import read_json
+from kbuild_tasks.effects.files import read_record
 
 MANIFEST = "manifest.json"
 
 
 def load(paths: Paths) -> Build:
     """The build of artifacts/manifest.json. Raises KbuildError: there is none, or a file of it is missing."""
-    manifest = read_json(paths.artifacts / MANIFEST)
-    if manifest is None:
+    manifest = read_record(paths.artifacts / MANIFEST)
+    if not manifest:
         raise KbuildError("there is no kernel to roll out: artifacts/manifest.json is not there", "doit builds it")
-    compiled = (read_json(paths.receipt("compile")) or {}).get("results", {})
+    compiled = read_record(paths.receipt("compile")).get("results")
+    compiled = compiled if isinstance(compiled, dict) else {}
     same = compiled.get("build_id") == manifest.get("build_id")
     try:
         build = build_of(manifest, compiled.get("config_sha256") if same else None)

@@ -64,6 +64,11 @@ def acquire(path: Path, project: str = "") -> list[int]:
     return ended
 
 
+def mine(path: Path) -> bool:
+    """Whether no other process holds it: this one does, or nobody."""
+    return path in _held or holder(path) is None
+
+
 def release(path: Path) -> None:
     """Give the lock back before the process ends (tests, long-lived callers)."""
     fd = _held.pop(path, None)

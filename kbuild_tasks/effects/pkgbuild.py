@@ -194,7 +194,8 @@ def _unreadable(name: str, answer: tuple[str, ...], told: list[str]) -> KbuildEr
     for line in told:
         where, found, message = line.partition(f"{name}: line ")[2].partition(": ")
         if found and where.isdigit():
-            return ConfigError(f"{name}:{where}: {message}", f"bash -n {name} tells of syntax errors", evidence=told)
+            evidence = [other for other in told if other != line]
+            return ConfigError(f"{name}:{where}: {message}", f"correct line {where} of {name}", evidence=evidence)
     how = f"returns {answer[1]} when it is read" if answer[0] == "failed" else "ends the shell that reads it"
     return ConfigError(f"{name}: {how}", "makepkg could not read it either", evidence=told)
 

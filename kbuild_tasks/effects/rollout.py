@@ -18,7 +18,7 @@ from kbuild_tasks.core.nodestate import Seen, Step
 from kbuild_tasks.core.rollout import Build
 from kbuild_tasks.effects import clock, helper
 from kbuild_tasks.effects.context import Context, Paths
-from kbuild_tasks.effects.files import read_json, write_json
+from kbuild_tasks.effects.files import read_record, write_json
 from kbuild_tasks.effects.journal import Journal
 from kbuild_tasks.effects.lease import Lease
 
@@ -200,7 +200,7 @@ def baseline_file(paths: Paths, node: str) -> Path:
 def take_baseline(visit: Visit) -> None:
     """What the node is like before its trial; kept for verify. One that was taken in this boot for this build stays."""
     path = baseline_file(visit.ctx.paths, visit.node.name)
-    old = read_json(path) or {}
+    old = read_record(path)
     if old.get("build") == visit.build.build and (old.get("observe") or {}).get("boot_id") == visit.seen.boot_id:
         return
     visit.say("taking its baseline")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from kbuild_tasks.effects.context import Paths
 
@@ -11,8 +14,8 @@ from kbuild_tasks.effects.context import Paths
 def made_by(paths: Paths, task: str) -> list[Path]:
     """Files and directories of ours that `doit clean` removes for a task; never one of the user's."""
     made = {
-        "extract": [paths.repository, paths.startdir],
-        "patch": [paths.builddir],
+        "extract": [paths.repository, paths.startdir, paths.state / "pristine"],
+        "patch": [paths.builddir, paths.state / "prepare"],
         "configure": [paths.build / "config"],
         "package": sorted(paths.artifacts.iterdir()) if paths.artifacts.is_dir() else [],
     }
@@ -28,6 +31,18 @@ def clean(paths: Paths, task: str, dryrun: bool) -> None:
         if dryrun:
             continue
         if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
+            shutil.rmtree(path, onerror=_open_up)
         else:
             path.unlink()
+
+
+def _open_up(remove: Callable[[str], Any], path: str, error: Any) -> None:
+    """makepkg leaves $pkgdir without the right to read when it is interrupted (mode 0111). Raises OSError."""
+    directory = path if os.path.isdir(path) else os.path.dirname(path)
+    if os.stat(directory).st_mode & 0o700 == 0o700:
+        raise error[1]
+    os.chmod(directory, 0o700)
+    if os.path.isdir(path):
+        shutil.rmtree(path, onerror=_open_up)
+    else:
+        remove(path)

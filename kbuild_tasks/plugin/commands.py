@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Callable
 from typing import Any
 
 from doit.cmd_base import DoitCmdBase
@@ -41,11 +43,16 @@ class Plan(DoitCmdBase):
     doc_description = None
     cmd_options = (OPT_JSON,)
 
+    def execute(self, params: Any, args: list[str]) -> Any:
+        return _refused(self.name, args) or super().execute(params, args)
+
     def _execute(self, as_json: bool) -> int:
         from kbuild_tasks.plugin import plan, rollout_status
+        from kbuild_tasks.plugin.stream import Guarded
         from kbuild_tasks.plugin.tasks import current
 
-        steps = plan.plan(current())
+        self.outstream: Any = Guarded(self.outstream)
+        steps = plan.plan(current(), _forgotten(self.dep_manager))
         rollout = rollout_status.plan(current())
         if as_json:
             self.outstream.write(json.dumps(plan.as_json(steps, rollout), indent=1) + "\n")
@@ -61,7 +68,8 @@ class Plan(DoitCmdBase):
                 shown = " ".join(step.objects[:SHOWN_OBJECTS])
                 more = f" and {len(step.objects) - SHOWN_OBJECTS} more" if len(step.objects) > SHOWN_OBJECTS else ""
                 noun = "object" if len(step.objects) == 1 else "objects"
-                self.outstream.write(f"{'':<22}{len(step.objects)} {noun}: {shown}{more}\n")
+                least = "at least " if step.at_least else ""
+                self.outstream.write(f"{'':<22}{least}{len(step.objects)} {noun}: {shown}{more}\n")
         if any(step.state != "fresh" for step in rollout):
             self.outstream.write("  doit rollout would, with what is in artifacts/ now:\n")
             width = max(len(step.task) for step in rollout)
@@ -79,14 +87,35 @@ class Status(DoitCmdBase):
     doc_description = None
     cmd_options = (OPT_JSON, OPT_ASK)
 
+    def execute(self, params: Any, args: list[str]) -> Any:
+        return _refused(self.name, args) or super().execute(params, args)
+
     def _execute(self, as_json: bool, ask: bool) -> int:
         from kbuild_tasks.plugin import status
+        from kbuild_tasks.plugin.stream import Guarded
         from kbuild_tasks.plugin.tasks import current
 
+        self.outstream: Any = Guarded(self.outstream)
         try:
-            value = status.status(current(), ask)
+            value = status.status(current(), ask, _forgotten(self.dep_manager))
         except KbuildError as error:
             self.outstream.write(error.render() + "\n")
             return 1
         self.outstream.write(json.dumps(value, indent=1) + "\n" if as_json else status.render(value))
         return 0
+
+
+def _refused(command: str, args: list[str]) -> int:
+    """3, as doit ends for a command line that it does not take, where there are words that would be passed over."""
+    if not args:
+        return 0
+    sys.stderr.write(f"doit {command} takes no {args[0]!r}: it tells of all tasks\nhint: doit {command}\n")
+    return 3
+
+
+def _forgotten(dep_manager: Any) -> Callable[[str], bool]:
+    """Whether doit runs a task whatever its receipt says: its record was removed (doit forget). With no record at all
+    the database is new or lost, and receipts decide."""
+    from kbuild_tasks.plugin.backend import AtomicJson
+
+    return lambda task: not AtomicJson.started_empty and dep_manager._get(task, "deps:") is None

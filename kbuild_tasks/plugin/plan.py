@@ -6,7 +6,8 @@ results in (early cut-off), so it is told as "maybe". prepare runs when a stage 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from kbuild_tasks.core.errors import KbuildError
@@ -21,17 +22,20 @@ class Step:
     state: str
     why: list[str] = field(default_factory=list)
     objects: list[str] = field(default_factory=list)
+    at_least: bool = False  # of objects: the .config may change too, and what that touches is known to kbuild alone
 
 
-def plan(pipeline: Pipeline) -> list[Step]:
-    """Every task that plain `doit` looks at, in the order in which it would run."""
-    cluster = pipeline.project.cluster
-    steps = [_step(pipeline, f"sync:{node.name}", {}) for node in cluster.active]
-    states = {step.task: step for step in steps}
-    for stage in STAGES:
-        states[stage] = _step(pipeline, stage, states)
-        steps.append(states[stage])
-    return _prepares(pipeline, states) + steps
+def plan(pipeline: Pipeline, forgotten: Callable[[str], bool] = lambda task: False) -> list[Step]:
+    """Every task that plain `doit` looks at, in the order in which it would run. forgotten: by `doit forget`."""
+    states: dict[str, Step] = {}
+    for task in (*(f"sync:{node.name}" for node in pipeline.project.cluster.active), *STAGES):
+        step = _step(pipeline, task, states)
+        if step.state in ("fresh", "maybe") and pipeline.receipts.read(task) and forgotten(task):
+            step = replace(step, state="run", why=["forgotten (doit forget)"])
+        elif step.state == "broken" and (same := [s.task for s in states.values() if s.why == step.why]):
+            step = replace(step, why=[f"as {same[0]}"])
+        states[task] = step
+    return _prepares(pipeline, states) + list(states.values())
 
 
 def as_json(steps: list[Step], rollout: list[Step]) -> dict[str, Any]:
@@ -53,11 +57,10 @@ def _step(pipeline: Pipeline, task: str, before: dict[str, Step]) -> Step:
     # "patch is new", "result of patch changed" only repeat what is said of patch itself
     own = [text for text in why if not any(text.endswith(f"{stage} is new") for stage in running)]
     if own or (why and not running):
-        objects = _objects(pipeline, before) if task == "compile" else []
-        return Step(task, "run", own or why, objects)
+        return Step(task, "run", own or why, *_objects(pipeline, task, before))
     if running:
-        objects = _objects(pipeline, before) if task == "compile" else []
-        return Step(task, "maybe", [f"if the result of {' or '.join(running)} changes"], objects)
+        why = [f"if the result of {' or '.join(running)} changes"]
+        return Step(task, "maybe", why, *_objects(pipeline, task, before))
     return Step(task, "fresh")
 
 
@@ -73,12 +76,14 @@ def _prepares(pipeline: Pipeline, states: dict[str, Step]) -> list[Step]:
     return steps
 
 
-def _objects(pipeline: Pipeline, before: dict[str, Step]) -> list[str]:
-    """Objects of the built tree that depend on what changed patches touch; empty where that cannot be told."""
+def _objects(pipeline: Pipeline, task: str, before: dict[str, Step]) -> tuple[list[str], bool]:
+    """Objects of the built tree that depend on what changed patches touch, empty where that cannot be told; and
+    whether there may be more."""
+    extracted = (pipeline.receipts.read("extract") or {}).get("results", {})
+    if task != "compile" or not {"pkgbase", "srctree"} <= set(extracted):
+        return [], False
     from kbuild_tasks.effects.dependents import objects_behind
 
-    extracted = (pipeline.receipts.read("extract") or {}).get("results", {})
-    if not {"pkgbase", "srctree"} <= set(extracted):
-        return []
     tree = pipeline.project.paths.builddir / extracted["pkgbase"] / "src" / extracted["srctree"]
-    return objects_behind(pipeline.project, tree, pipeline.receipts.read("patch"))
+    more = before["configure"].state == "run"
+    return objects_behind(pipeline.project, tree, pipeline.receipts.read("patch")), more

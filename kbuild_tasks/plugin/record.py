@@ -15,7 +15,7 @@ from typing import Any
 from doit.exceptions import BaseFail, UnmetDependency
 from doit.task import Task
 
-from kbuild_tasks.effects import shell
+from kbuild_tasks.effects import lock, shell
 from kbuild_tasks.effects.files import write_json
 from kbuild_tasks.plugin import interrupt
 from kbuild_tasks.plugin.action import StageFailed
@@ -129,6 +129,9 @@ class Recorder:
         return closure(self.known, self.selected)
 
     def save(self, ended: bool = False) -> None:
+        build = self.pipeline.project.paths.build
+        if not self.tasks or not lock.mine(build / ".lock"):
+            return  # nothing was selected, or the file is that of a run in progress: this one was refused
         if interrupt.received is not None:
             result = f"ended by signal {interrupt.received}"
         else:
@@ -140,7 +143,7 @@ class Recorder:
             "tasks": dict(self.tasks),
         }
         try:
-            write_json(self.pipeline.project.paths.build / "last-run.json", value, durable=self.acted)
+            write_json(build / "last-run.json", value, durable=self.acted)
         except OSError as error:
             self._once(f"build/last-run.json cannot be written: {error.strerror}")
 

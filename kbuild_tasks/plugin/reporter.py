@@ -41,6 +41,7 @@ class Reporter(ConsoleReporter):
         super().__init__(outstream, options)
         self.states: dict[str, str] = {}
         self.closure: set[str] = set()
+        self.selected: set[str] = set()
         self.width = NAME
         term = os.environ.get("TERM", "dumb")
         tty = hasattr(outstream, "isatty") and outstream.isatty()
@@ -49,6 +50,7 @@ class Reporter(ConsoleReporter):
     def initialize(self, tasks: dict[str, Task], selected_tasks: list[str]) -> None:
         from kbuild_tasks.plugin.record import closure
 
+        self.selected = set(selected_tasks)
         self.closure = set(closure(tasks, selected_tasks))
         self.width = max([NAME, *(len(name) + 2 for name in self.closure if self._rollout.is_rollout(name))])
 
@@ -61,7 +63,7 @@ class Reporter(ConsoleReporter):
 
     def skip_uptodate(self, task: Task) -> None:
         self.states[task.name] = "fresh"
-        if ":" not in task.name:
+        if ":" not in task.name or task.name in self.selected:
             self._line("fresh", task.name, "")
 
     def skip_ignore(self, task: Task) -> None:

@@ -14,7 +14,7 @@ from kbuild_tasks.core.rollout import Build, taking_part
 from kbuild_tasks.core.rollout_table import Row
 from kbuild_tasks.effects import artifacts, journal
 from kbuild_tasks.effects.context import Paths
-from kbuild_tasks.effects.files import read_json
+from kbuild_tasks.effects.files import read_record
 from kbuild_tasks.effects.rollout import Run, journal_file, observe, seen_file
 from kbuild_tasks.plugin.plan import Step
 from kbuild_tasks.plugin.tasks import Pipeline
@@ -72,7 +72,7 @@ def status(pipeline: Pipeline, ask: bool = False) -> dict[str, dict[str, Any]]:
 
 
 def _node(paths: Paths, name: str, build: Build | None, unreached: str) -> dict[str, Any]:
-    kept = read_json(seen_file(paths, name)) or {}
+    kept = read_record(seen_file(paths, name))
     answer = kept.get("observe") or {}
     value: dict[str, Any] = {
         "running": answer.get("release"),
@@ -159,7 +159,7 @@ def plan(pipeline: Pipeline) -> list[Step]:
         except (KbuildError, OSError) as error:
             steps.append(Step(f"deploy:{name}", "broken", [str(error)]))
             continue
-        answer = (read_json(seen_file(project.paths, name)) or {}).get("observe")
+        answer = read_record(seen_file(project.paths, name)).get("observe")
         if answer is None:
             steps.append(Step(f"deploy:{name}", "run", [f"{build.release} ({build.build}); it was never asked"]))
             continue

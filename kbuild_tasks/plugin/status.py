@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from kbuild_tasks.core.visible import visible
@@ -13,10 +14,13 @@ from kbuild_tasks.plugin.plan import plan
 from kbuild_tasks.plugin.tasks import Pipeline
 
 
-def status(pipeline: Pipeline, ask: bool = False) -> dict[str, Any]:
+def status(
+    pipeline: Pipeline, ask: bool = False, forgotten: Callable[[str], bool] = lambda task: False
+) -> dict[str, Any]:
     """Plain JSON: {"running", "last_run", "nodes", "artifacts", "stale", "rollout"}."""
     paths = pipeline.project.paths
     manifest = read_record(paths.artifacts / "manifest.json")
+    steps = plan(pipeline, forgotten)
     return {
         "running": lock.holder(paths.build / ".lock"),
         "last_run": read_record(paths.build / "last-run.json") or None,
@@ -25,9 +29,7 @@ def status(pipeline: Pipeline, ask: bool = False) -> dict[str, Any]:
             "kernelrelease": _of(str, manifest.get("kernelrelease")),
             "packages": _of(list, manifest.get("packages")) or [],
         },
-        "stale": [
-            step.task for step in plan(pipeline) if step.state != "fresh" and not step.task.startswith("prepare")
-        ],
+        "stale": [step.task for step in steps if step.state != "fresh" and not step.task.startswith("prepare")],
         "rollout": rollout_status.status(pipeline, ask),
     }
 

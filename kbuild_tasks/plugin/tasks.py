@@ -28,6 +28,7 @@ from kbuild_tasks.plugin import interrupt, run
 from kbuild_tasks.plugin.action import StageAction
 from kbuild_tasks.plugin.backend import AtomicJson
 from kbuild_tasks.plugin.rollout import RolloutTasks
+from kbuild_tasks.plugin.told import Cleaning, Freshness
 
 STAGES = {
     "extract": "verify the kernel source and unpack it on the coordinator",
@@ -36,7 +37,8 @@ STAGES = {
     "compile": "run the PKGBUILD's build(), distributed over the nodes",
     "package": "make the packages, into artifacts/",
 }
-BESIDE = ("prepare", "release")  # tasks for which no PKGBUILD is read: it may be what hangs
+# Tasks for which no PKGBUILD is read: it may be what hangs.
+BESIDE = ("prepare", "release", "rollback", "takeover", "allow")
 ALL_NODES = "compile"  # the stage that needs every node prepared; the others need the coordinator alone
 
 _current: list[Pipeline] = []
@@ -138,7 +140,7 @@ class Pipeline:
             "setup": ["prepare" if stage == ALL_NODES else f"prepare:{coordinator}"],
             "task_dep": ["sync"] if stage == next(iter(STAGES)) else [],
             "actions": [self.action(stage, partial(self._run, stage))],
-            "clean": [partial(self._clean, stage)],
+            "clean": [Cleaning(stage, self._clean)],
         }
 
     def _sync(self, node: Node) -> dict[str, Any]:
@@ -149,7 +151,7 @@ class Pipeline:
             "doc": f"bring PKGBUILD, patches and config to {node.name}",
             **self._files(task),
             "actions": [self.action(task, partial(self._run, task, node))],
-            "clean": [partial(self._clean, task)],
+            "clean": [Cleaning(task, self._clean)],
         }
 
     def _prepare(self, node: Node) -> dict[str, Any]:
@@ -181,14 +183,8 @@ class Pipeline:
         return {  # relative to where doit runs: shorter to read, and a project that was moved stays fresh
             "file_dep": [os.path.relpath(path) for path in deps],
             "targets": [os.path.relpath(paths.receipt(task))],
-            "uptodate": [partial(self._is_fresh, task)],
+            "uptodate": [Freshness(partial(self.why, task))],
         }
-
-    def _is_fresh(self, task: str) -> bool:
-        try:
-            return not self.why(task)
-        except KbuildError:
-            return False
 
     def _run(self, task: str, node: Node | None = None) -> Outcome:
         """A task with a receipt: removed first, written last."""

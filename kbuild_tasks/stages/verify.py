@@ -17,7 +17,7 @@ from kbuild_tasks.core.verify import Check, Finding
 from kbuild_tasks.effects import clock, commands, helper
 from kbuild_tasks.effects.context import Context
 from kbuild_tasks.effects.endings import expired, fell_back, finish
-from kbuild_tasks.effects.files import read_json
+from kbuild_tasks.effects.files import read_record
 from kbuild_tasks.effects.resume import remove
 from kbuild_tasks.effects.rollout import Visit, baseline_file, observe
 from kbuild_tasks.effects.waiting import NotBack, Wait
@@ -85,7 +85,7 @@ def _look(visit: Visit) -> None:
 def _once(visit: Visit) -> str:
     """All checks, again and again while what failed may still become right. Raises NodeRefused, and holds the node."""
     boot_id = str(visit.data["boot_id"])
-    baseline = read_json(baseline_file(visit.ctx.paths, visit.node.name)) or {}
+    baseline = read_record(baseline_file(visit.ctx.paths, visit.node.name))
     if baseline.get("build") != visit.build.build:
         raise visit.hold(NodeRefused(f"{visit.node.name} has no baseline from before its reboot",
                                      f"doit rollback:{visit.node.name}"))  # fmt: skip

@@ -1,0 +1,86 @@
+"""What plan, status, info, clean and last-run.json tell is what the next run does, and no more than that."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def test_what_was_forgotten_is_planned_and_stale(built) -> None:
+    built.doit("forget", "configure")
+    assert "run    configure    forgotten (doit forget)" in built.doit("plan")
+    assert json.loads(built.doit("status", "--json"))["stale"] == ["configure", "compile", "package"]
+    built.doit()
+    assert "configure" in built.trace()
+    assert json.loads(built.doit("plan", "--json"))["fresh"]
+
+
+def test_a_lost_database_makes_nothing_stale(built) -> None:
+    (built.root / "build/.doit.json").unlink()
+    assert json.loads(built.doit("plan", "--json"))["fresh"]
+
+
+@pytest.mark.parametrize("command", ["plan", "status"])
+def test_words_that_would_be_passed_over_are_refused(built, command) -> None:
+    assert f"doit {command} takes no 'sync:*'" in built.doit(command, "sync:*", check=3)
+
+
+@pytest.mark.parametrize("command", ["plan", "status"])
+def test_a_reader_that_goes_away(built, command) -> None:
+    argv = [sys.executable, "-m", "doit", command]
+    with subprocess.Popen(argv, cwd=built.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None and run.stderr is not None
+        run.stdout.close()
+        assert "Traceback" not in run.stderr.read()
+
+
+def test_a_task_that_was_asked_for_by_name_says_that_it_is_fresh(built) -> None:
+    out = built.doit("sync:*")
+    assert "fresh  sync:n1" in out and "fresh  sync:n2" in out
+
+
+def test_info_and_clean_say_why_and_what(built) -> None:
+    built.edit("kernel/config", "OVERLAY_FS=y", "OVERLAY_FS=m")
+    told = built.doit("info", "configure", check=1)
+    assert "kernel/config changed (line 1)" in told and "functools" not in told
+    told = built.doit("clean", "-n", "configure")
+    assert "would remove" in told and "functools" not in told
+
+
+def test_a_refused_run_leaves_the_record_of_the_one_in_progress(built) -> None:
+    built.doit("forget", "configure")
+    run = built.start(FAKE_SLEEP="configure=3")
+    built.wait_for("configure")
+    before = json.loads((built.root / "build/last-run.json").read_text())
+    assert "another run is in progress" in built.doit("-a", check=None)
+    assert json.loads((built.root / "build/last-run.json").read_text())["started"] == before["started"]
+    run.communicate(timeout=30)
+    assert json.loads((built.root / "build/last-run.json").read_text())["result"] == "done"
+
+
+def test_nothing_selected_is_no_run(built) -> None:
+    before = (built.root / "build/last-run.json").read_bytes()
+    built.doit("foo:*", check=None)
+    assert (built.root / "build/last-run.json").read_bytes() == before
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="makes another user's directory")
+def test_directories_that_makepkg_left_closed_are_removed(tmp_path: Path) -> None:
+    made = tmp_path / "makepkg"
+    (made / "pkg" / "linux").mkdir(parents=True)
+    (made / "pkg" / "linux" / "file").touch()
+    for path in (made, *made.rglob("*")):
+        os.chown(path, 65534, 65534)
+    (made / "pkg").chmod(0o111)
+    program = (
+        "import os, shutil; from kbuild_tasks.plugin.clean import _open_up; "
+        "os.fchdir(3); os.setuid(65534); shutil.rmtree('pkg', onerror=_open_up)"
+    )
+    with subprocess.Popen(["sh", "-c", 'exec "$@" 3<"$0"', made, sys.executable, "-c", program]) as run:
+        assert run.wait() == 0
+    assert list(made.iterdir()) == []
