@@ -121,7 +121,7 @@ class Lab:
         if found is None:
             return []
         listed = []
-        for name, node in found["nodes"].items():
+        for name, node in sorted(found["nodes"].items(), key=lambda item: names.NODES.index(item[0])):
             state = "on" if node["on"] else "crashed" if node["wanted"] else "off"
             if node["on"] and self.tree.frozen(name):
                 state = "frozen"
