@@ -23,6 +23,7 @@ from kbuild_tasks.core import kubernetes as k8s
 from kbuild_tasks.core.errors import KbuildError
 from kbuild_tasks.core.kubectl import ApiUnreachable, Conflict
 from kbuild_tasks.core.model import Cluster, Node
+from kbuild_tasks.effects import shell
 from kbuild_tasks.effects.kubectl import Kubectl, find
 
 DRAIN_TIMEOUT = 300  # seconds
@@ -190,10 +191,11 @@ class Kubernetes:
             time.sleep(PAUSE)
 
     def _undo(self, name: str, error: BaseException) -> None:
-        """Lift our cordon after a failure, with patience for any trouble: the API may be away for a moment, and a run
-        that is being stopped starts no program for some seconds. Else the mark stays, and the next run lifts it."""
+        """Lift our cordon after a failure, with patience for any trouble: the API may be away for a moment. Also in a
+        run that is being stopped. Else the mark stays, and the next run lifts it."""
         try:
-            _patiently(lambda: self._uncordon(name), KbuildError)
+            with shell.permitted():
+                _patiently(lambda: self._uncordon(name), KbuildError)
         except KbuildError as failed:
             if isinstance(error, KbuildError):
                 error.evidence = (f"its cordon is left: {failed.message}; the next roll-out lifts it", *error.evidence)
