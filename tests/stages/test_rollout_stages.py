@@ -12,7 +12,7 @@ import pytest
 
 from kbuild_tasks.core.errors import KbuildError, NodeRefused, NodeUnreachable
 from kbuild_tasks.core.model import Window
-from kbuild_tasks.effects import helper, journal, lease, transfer
+from kbuild_tasks.effects import helper, journal, lease, reach, transfer
 from kbuild_tasks.effects.resume import unit
 from kbuild_tasks.effects.rollout import journal_file
 from kbuild_tasks.stages import allow, deploy, reboot, rollback, takeover, verify
@@ -90,6 +90,27 @@ def test_a_node_that_comes_back_wrong(
     assert states(world)[-1] == state
     assert world.nodes["n7"].default == "old"
     assert (world.build.build in world.nodes["n7"].deny) == (state == "FELL_BACK")
+
+
+def test_the_console_tells_why_and_only_of_this_boot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(tmp_path, monkeypatch)
+    world.nodes["n7"].faults = {"other-build-id"}
+    console = world.paths.build / "console/n7-console.log"
+    console.parent.mkdir(parents=True)
+    console.write_text("[ 1.0] Kernel panic - not syncing: of last week\n")
+    knock = reach.knock
+
+    def says(node: Any, timeout: float = 1.0) -> str:
+        console.write_text(console.read_text() + "[ 2.0] Kernel panic - not syncing: of today\n")
+        return knock(node, timeout)
+
+    act(world, "deploy")
+    monkeypatch.setattr(reach, "silent", lambda nodes: [])
+    monkeypatch.setattr(reach, "knock", says)
+    error = refused(world, "reboot")
+    assert "the new kernel panicked" in error.message
+    assert error.evidence == ("Kernel panic - not syncing: of today",)
+    assert (error.hint or "").startswith("see build/logs/n7-console.log; ")
 
 
 def test_a_slow_shutdown_is_no_reboot_and_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
