@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import types
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -215,12 +216,25 @@ def test_pacman_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert error.evidence == ("error: conflicting files",)
 
 
-def test_another_helper_is_told_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_helper_is_replaced_or_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(tmp_path, monkeypatch)
-    world.nodes["n7"].lies["observe"] = lambda answer: answer | {"helper": "older"}
+    node = world.nodes["n7"]
+    node.lies["observe"] = lambda answer: answer | {"helper": "older"}
+    installed: list[str] = []
+
+    def install(cluster: Any, where: Any) -> bool:
+        installed.append(where.name)
+        node.lies.clear()
+        return True
+
+    monkeypatch.setattr(helper, "install", install)
+    allowed, world.cluster = world.cluster, replace(world.cluster, ssh=replace(world.cluster.ssh, sudo="helper"))
     error = refused(world, "deploy")
     assert "has another helper (older) than this program (fake)" in error.message
-    assert error.hint == "doit sync:n7 installs it"
+    assert (error.hint or "").startswith("the admin of n7 installs it")
+    world.cluster = allowed
+    act(world, "deploy")
+    assert installed == ["n7"]
 
 
 def test_the_window_holds_the_reboot_and_not_the_deploy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -396,17 +410,15 @@ class FakeKubernetes:
 
 @pytest.fixture
 def k3s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    import dataclasses
-
     FakeKubernetes.said, FakeKubernetes.fails, FakeKubernetes.servers = [], "", (3, 3)
     FakeKubernetes.was_cordoned = False
     module = types.ModuleType("kbuild_tasks.effects.kubernetes")
     module.Kubernetes = FakeKubernetes  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, module.__name__, module)
     world = World(tmp_path, monkeypatch)
-    nodes = {name: dataclasses.replace(node, k3s="agent") for name, node in world.cluster.nodes.items()}
-    nodes["n3"] = dataclasses.replace(nodes["n3"], k3s="server")
-    world.cluster = dataclasses.replace(world.cluster, nodes=nodes)
+    nodes = {name: replace(node, k3s="agent") for name, node in world.cluster.nodes.items()}
+    nodes["n3"] = replace(nodes["n3"], k3s="server")
+    world.cluster = replace(world.cluster, nodes=nodes)
     return world
 
 
