@@ -49,8 +49,8 @@ def run(ctx: Context) -> Outcome:
 
 
 def _look(visit: Visit) -> None:
-    """Observe it with our helper: one that is missing (a node that was installed anew) or another one is replaced, where
-    the account may do that."""
+    """Observe it with our helper. One that is missing (a node that was installed anew), or is another one, is replaced
+    where the account may do that."""
     may_install = visit.cluster.ssh.sudo == "all"
     try:
         visit.look()
