@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from kbuild_tasks.core import diagnosis
-from kbuild_tasks.core.errors import KbuildError, NodeRefused
+from kbuild_tasks.core.errors import KbuildError, NodeRefused, NodeUnreachable
 from kbuild_tasks.effects import helper
+from kbuild_tasks.effects.files import write_atomic
 from kbuild_tasks.effects.rollout import Visit
 
 TAIL = 64 << 10  # bytes of a console log that are read
@@ -38,6 +39,12 @@ def expired(visit: Visit, why: str) -> KbuildError:
     uncordon(visit)
     error = NodeRefused(f"{visit.node.name} is on {visit.seen.release} again: {why}", "doit rollout tries it once more")
     return visit.hold(error, "expired")
+
+
+def lost(visit: Visit, error: NodeUnreachable) -> NodeUnreachable:
+    """The deadline is over; what its console said last, where it is recorded, tells more than silence."""
+    _, evidence = diagnosis.reason(_console(visit))
+    return NodeUnreachable(error.message, error.hint, evidence=[*error.evidence, *evidence]) if evidence else error
 
 
 def undo(visit: Visit) -> None:
@@ -86,30 +93,40 @@ def uncordon(visit: Visit) -> str:
     return ""
 
 
-def console_log(visit: Visit) -> Path:
+def _recorded(visit: Visit) -> Path:
     """Where the lab, or whoever records serial consoles, leaves a node's."""
+    return visit.ctx.paths.build / "console" / f"{visit.node.name}-console.log"
+
+
+def _console(visit: Visit) -> list[str]:
+    """What the node said since it was asked to reboot; kept in build/logs for who wants to read all of it."""
+    since = int(visit.data.get("console") or 0)
+    try:
+        with open(_recorded(visit), "rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(since if since <= size else 0, size - TAIL))
+            said = file.read()
+    except OSError:
+        return []  # most clusters have none
+    write_atomic(console_log(visit), said, durable=False)
+    return said.decode("utf-8", "replace").splitlines()
+
+
+def console_log(visit: Visit) -> Path:
     return visit.ctx.paths.build / "logs" / f"{visit.node.name}-console.log"
 
 
 def console_size(visit: Visit) -> int:
-    """Bytes of the console log so far."""
+    """Bytes of the node's console so far."""
     try:
-        return console_log(visit).stat().st_size
+        return _recorded(visit).stat().st_size
     except OSError:
         return 0
 
 
 def _last_words(visit: Visit) -> list[str]:
     """Of the kernel that did not stay: its console, pstore, the journal of the boot before."""
-    lines: list[str] = []
-    try:
-        with open(console_log(visit), "rb") as file:
-            size = file.seek(0, 2)
-            since = int(visit.data.get("console") or 0)
-            file.seek(max(since if since <= size else 0, size - TAIL))
-            lines += file.read().decode("utf-8", "replace").splitlines()
-    except OSError:
-        pass  # most clusters have none
+    lines = _console(visit)
     try:
         answer = visit.ask("journal", boot="previous")
     except KbuildError:

@@ -14,13 +14,14 @@ import base64
 import hashlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kbuild_tasks.core.errors import KbuildError, NodeRefused
 from kbuild_tasks.core.model import Cluster, Node
 from kbuild_tasks.effects import node as remote
 
+NONE = "no-helper"  # the word of a node that has none
 PATH = "/usr/local/lib/kbuild-tasks/helper"
 
 
@@ -61,7 +62,7 @@ def _argv(cluster: Cluster, node: Node, alone: bool) -> list[str]:
     if node.connection == "local":
         remote.check_local(node)
         if not os.path.exists(PATH):
-            raise NodeRefused(f"{node.name} has no helper", hint_to_install(cluster, node))
+            raise _no_helper(cluster, node)
         return [PATH] if os.geteuid() == 0 else ["sudo", "-n", PATH]
     command = PATH if cluster.ssh.user == "root" else f"sudo -n {PATH}"
     return remote.ssh_argv(cluster, node, command, alone=alone)
@@ -72,7 +73,7 @@ def _not_there(cluster: Cluster, node: Node, error: remote.NotAdmitted) -> NodeR
     if refusal := re.search(r"^refused: ([^\t]+)", said, re.MULTILINE):  # before it read whom to answer
         return NodeRefused(f"{node.name} {refusal[1]}", hint_to_install(cluster, node))
     if re.search(r"helper: (command )?not found|helper: No such file", said):
-        return NodeRefused(f"{node.name} has no helper", hint_to_install(cluster, node), evidence=error.evidence)
+        return _no_helper(cluster, node, error.evidence)
     if re.search("password is required|not allowed to execute|may not run sudo", said):
         user = cluster.ssh.user
         return NodeRefused(
@@ -81,6 +82,12 @@ def _not_there(cluster: Cluster, node: Node, error: remote.NotAdmitted) -> NodeR
             evidence=error.evidence,
         )
     return error
+
+
+def _no_helper(cluster: Cluster, node: Node, evidence: Sequence[str] = ()) -> NodeRefused:
+    refused = NodeRefused(f"{node.name} has no helper", hint_to_install(cluster, node), evidence=evidence)
+    refused.word = NONE
+    return refused
 
 
 def hint_to_install(cluster: Cluster, node: Node) -> str:

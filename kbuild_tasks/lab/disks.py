@@ -78,7 +78,7 @@ def _spec(places: Places, lower: Path, node: str) -> NodeSpec:
     for pattern in KERNEL_SOURCES:
         binds += [(str(path), False) for path in sorted(Path("/").glob(pattern))]
     hide = str(places.home) if places.home.is_relative_to(places.root) else None
-    return NodeSpec(node, furniture, tuple(binds), hide)
+    return NodeSpec(node, furniture, tuple(binds), hide, str(places.root / "build" / "console"))
 
 
 def _make_disk(disk: Path, base: str) -> None:

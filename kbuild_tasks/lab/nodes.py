@@ -32,20 +32,23 @@ class NodeSpec:
 
     binds  (path, writable) of the machine that the node sees at the same path
     hide   path covered by an empty tmpfs in the node; None: nothing
+    logs   path at which the node sees the consoles of all nodes; None: nowhere
     """
 
     name: str
     furniture: Furniture
     binds: tuple[tuple[str, bool], ...] = ()
     hide: str | None = None
+    logs: str | None = None
 
     def as_json(self) -> dict[str, Any]:
-        return {"name": self.name, "furniture": self.furniture.as_json(), "binds": self.binds, "hide": self.hide}
+        value = {"name": self.name, "furniture": self.furniture.as_json(), "binds": self.binds}
+        return value | {"hide": self.hide, "logs": self.logs}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> NodeSpec:
         binds = tuple((path, writable) for path, writable in value["binds"])
-        return cls(value["name"], Furniture.from_json(value["furniture"]), binds, value["hide"])
+        return cls(value["name"], Furniture.from_json(value["furniture"]), binds, value["hide"], value["logs"])
 
 
 class Network:
@@ -230,11 +233,18 @@ def nspawn_argv(spec: NodeSpec, root: str) -> list[str]:
     argv += [f"--network-namespace-path=/run/netns/{spec.name}", "--console=read-only"]
     argv += ["--resolv-conf=off", "--timezone=off", "--link-journal=no"]
     for path, writable in spec.binds:
-        quoted = path.replace("\\", "\\\\").replace(":", "\\:")
+        quoted = _quoted(path)
         argv.append(f"--bind={quoted}:{quoted}:norbind" if writable else f"--bind-ro={quoted}:{quoted}:norbind")
     if spec.hide:
-        argv.append("--tmpfs=" + spec.hide.replace("\\", "\\\\").replace(":", "\\:") + ":mode=0755")
+        argv.append(f"--tmpfs={_quoted(spec.hide)}:mode=0755")
+    if spec.logs:
+        argv.append(f"--bind-ro=/run/logs:{_quoted(spec.logs)}:norbind")
     return argv
+
+
+def _quoted(path: str) -> str:
+    """A path as one field of nspawn's options."""
+    return path.replace("\\", "\\\\").replace(":", "\\:")
 
 
 def ip(*commands: str, netns: str | None = None) -> None:

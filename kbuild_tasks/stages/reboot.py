@@ -19,7 +19,7 @@ from kbuild_tasks.core.rollout import quorum_allows, tell_quorum
 from kbuild_tasks.effects import clock, reach
 from kbuild_tasks.effects import node as remote
 from kbuild_tasks.effects.context import Context
-from kbuild_tasks.effects.endings import console_size, expired, fell_back, undo
+from kbuild_tasks.effects.endings import console_size, expired, fell_back, lost, undo
 from kbuild_tasks.effects.resume import install
 from kbuild_tasks.effects.rollout import Visit, take_baseline
 from kbuild_tasks.effects.waiting import NotBack, Wait
@@ -163,7 +163,7 @@ def _wait(visit: Visit) -> str:
         answer = wait.until_back()
     except NotBack as error:
         visit.run.away[visit.node.name] = wait.waited
-        raise visit.hold(error, "lost") from None
+        raise visit.hold(lost(visit, error), "lost") from None
     visit.saw(answer)
     away = round(wait.waited, 1)
     visit.run.away[visit.node.name] = away

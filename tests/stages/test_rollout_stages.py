@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import types
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 
 from kbuild_tasks.core.errors import KbuildError, NodeRefused, NodeUnreachable
 from kbuild_tasks.core.model import Window
-from kbuild_tasks.effects import helper, journal, lease, transfer
+from kbuild_tasks.effects import helper, journal, lease, reach, transfer
 from kbuild_tasks.effects.resume import unit
 from kbuild_tasks.effects.rollout import journal_file
 from kbuild_tasks.stages import allow, deploy, reboot, rollback, takeover, verify
@@ -90,6 +91,27 @@ def test_a_node_that_comes_back_wrong(
     assert states(world)[-1] == state
     assert world.nodes["n7"].default == "old"
     assert (world.build.build in world.nodes["n7"].deny) == (state == "FELL_BACK")
+
+
+def test_the_console_tells_why_and_only_of_this_boot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(tmp_path, monkeypatch)
+    world.nodes["n7"].faults = {"other-build-id"}
+    console = world.paths.build / "console/n7-console.log"
+    console.parent.mkdir(parents=True)
+    console.write_text("[ 1.0] Kernel panic - not syncing: of last week\n")
+    knock = reach.knock
+
+    def says(node: Any, timeout: float = 1.0) -> str:
+        console.write_text(console.read_text() + "[ 2.0] Kernel panic - not syncing: of today\n")
+        return knock(node, timeout)
+
+    act(world, "deploy")
+    monkeypatch.setattr(reach, "silent", lambda nodes: [])
+    monkeypatch.setattr(reach, "knock", says)
+    error = refused(world, "reboot")
+    assert "the new kernel panicked" in error.message
+    assert error.evidence == ("Kernel panic - not syncing: of today",)
+    assert (error.hint or "").startswith("see build/logs/n7-console.log; ")
 
 
 def test_a_slow_shutdown_is_no_reboot_and_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,12 +216,25 @@ def test_pacman_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert error.evidence == ("error: conflicting files",)
 
 
-def test_another_helper_is_told_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_helper_is_replaced_or_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(tmp_path, monkeypatch)
-    world.nodes["n7"].lies["observe"] = lambda answer: answer | {"helper": "older"}
+    node = world.nodes["n7"]
+    node.lies["observe"] = lambda answer: answer | {"helper": "older"}
+    installed: list[str] = []
+
+    def install(cluster: Any, where: Any) -> bool:
+        installed.append(where.name)
+        node.lies.clear()
+        return True
+
+    monkeypatch.setattr(helper, "install", install)
+    allowed, world.cluster = world.cluster, replace(world.cluster, ssh=replace(world.cluster.ssh, sudo="helper"))
     error = refused(world, "deploy")
     assert "has another helper (older) than this program (fake)" in error.message
-    assert error.hint == "doit sync:n7 installs it"
+    assert (error.hint or "").startswith("the admin of n7 installs it")
+    world.cluster = allowed
+    act(world, "deploy")
+    assert installed == ["n7"]
 
 
 def test_the_window_holds_the_reboot_and_not_the_deploy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -375,17 +410,15 @@ class FakeKubernetes:
 
 @pytest.fixture
 def k3s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    import dataclasses
-
     FakeKubernetes.said, FakeKubernetes.fails, FakeKubernetes.servers = [], "", (3, 3)
     FakeKubernetes.was_cordoned = False
     module = types.ModuleType("kbuild_tasks.effects.kubernetes")
     module.Kubernetes = FakeKubernetes  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, module.__name__, module)
     world = World(tmp_path, monkeypatch)
-    nodes = {name: dataclasses.replace(node, k3s="agent") for name, node in world.cluster.nodes.items()}
-    nodes["n3"] = dataclasses.replace(nodes["n3"], k3s="server")
-    world.cluster = dataclasses.replace(world.cluster, nodes=nodes)
+    nodes = {name: replace(node, k3s="agent") for name, node in world.cluster.nodes.items()}
+    nodes["n3"] = replace(nodes["n3"], k3s="server")
+    world.cluster = replace(world.cluster, nodes=nodes)
     return world
 
 
