@@ -194,20 +194,30 @@ def make_tree(wanted: Recipe, root: Path, log: Path, hooks: Sequence[str] = ()) 
 
 
 def remove_unused(current: Path, pattern: str) -> None:
-    """Bases of older recipes go, unless a lab that is up holds one (its holder locks it)."""
+    """Bases of older recipes go, unless a lab that is up holds one; then a later build removes it."""
     for other in current.parent.glob(pattern):
         if other == current or not other.is_dir():
             continue
-        fd = os.open(other, os.O_RDONLY | os.O_DIRECTORY)
+        with unused(other) as free:
+            if free:
+                scratch = other.with_name(f"{other.name}.tmp")  # never half a base under a base's name
+                other.rename(scratch)
+                shutil.rmtree(scratch)
+
+
+@contextlib.contextmanager
+def unused(directory: Path) -> Iterator[bool]:
+    """Whether no lab that is up holds this directory (its holder locks it), and none takes it meanwhile."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            scratch = other.with_name(f"{other.name}.tmp")  # never half a base under a base's name
-            other.rename(scratch)
-            shutil.rmtree(scratch)
+            free = True
         except BlockingIOError:
-            continue  # a later build removes it
-        finally:
-            os.close(fd)
+            free = False
+        yield free
+    finally:
+        os.close(fd)
 
 
 def _install_debian(wanted: Recipe, root: Path, log: Path, hooks: Sequence[str]) -> None:

@@ -133,11 +133,21 @@ def ensure(places: Places, kinds: Iterable[str], tell: Callable[[str], None]) ->
             if not _there(images, kind):
                 tell(f"making the disk image of a VM with {kind} (once, about 15 s)")
                 _build_image(wanted, images, kind, log)
+        _remove_old(images, missing)
     return images
 
 
 def _there(images: Images, kind: str) -> bool:
     return images.path(kind).exists() and images.path(kind).with_suffix(".id").exists()
+
+
+def _remove_old(images: Images, kinds: Iterable[str]) -> None:
+    """Images of these kinds that other scripts made go, unless a lab that is up holds the directory (vm.py)."""
+    with base.unused(images.directory) as free:
+        for kind in kinds if free else ():
+            for old in images.directory.glob(f"{kind}-*"):
+                if old.stem != images.path(kind).stem:
+                    old.unlink()
 
 
 def _build_tree(wanted: Recipe, directory: Path, log: Path) -> None:

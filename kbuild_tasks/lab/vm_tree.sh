@@ -1,3 +1,4 @@
+# shellcheck shell=sh disable=SC2154 # $distribution is base.sh's
 # What a VM has beyond a container; runs after base.sh in the same shell ($distribution is set), in the new root, with
 # no network. What differs between the kinds of VM is done by vm_loader.sh, what differs from node to node comes in
 # at the first boot: the initramfs unpacks the node's seed, a tar in QEMU's fw_cfg, before systemd starts.
@@ -15,6 +16,7 @@ printf 'LABEL=root / ext4 rw,relatime 0 1\n' > /etc/fstab
 printf 'localhost\n' > /etc/hostname
 
 # Without an identity yet: an empty machine id is also the mark that the seed is still to be unpacked.
+# shellcheck disable=SC2016 # text of a script
 seed='
 seed=/sys/firmware/qemu_fw_cfg/by_name/opt/kbuild-lab/seed/raw
 modprobe -q qemu_fw_cfg

@@ -25,7 +25,9 @@ def _setup(*words: str, first_in_path: Path | None = None) -> subprocess.Complet
 def test_shellcheck() -> None:
     if not shutil.which("shellcheck"):
         pytest.skip("shellcheck is not installed (script/setup)")
-    done = subprocess.run(["shellcheck", SETUP, ROOT / "kbuild_tasks/lab/base.sh"], capture_output=True, text=True)
+    scripts = sorted((ROOT / "kbuild_tasks/lab").glob("*.sh"))
+    assert len(scripts) == 4
+    done = subprocess.run(["shellcheck", SETUP, *scripts], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
 
 
