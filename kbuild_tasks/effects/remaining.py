@@ -97,6 +97,8 @@ def running_make(tree: Path) -> tuple[list[str], dict[str, str]] | None:
     for pid, _ in sorted(found, key=lambda pair: pair[1]):  # the one that started first
         with contextlib.suppress(OSError):
             words = [os.fsdecode(w) for w in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") if w]
+            if not words:
+                continue  # in the middle of its exec(2), or of its end
             pairs = [os.fsdecode(w) for w in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0") if b"=" in w]
             env = dict(pair.split("=", 1) for pair in pairs)
             variables = [w for w in words[1:] if re.match(r"[A-Za-z_]\w*[:+?]?=", w)]

@@ -143,8 +143,8 @@ def test_nothing_else_goes_down_with_continue_and_many_threads(ready: Workbench)
 def test_killed_and_resumed_through_doit(ready: Workbench) -> None:
     for point in (9, 25, 30, 33, 40, 45, 52, 60, 75):
         run = ready.start("rollout", FAKE_KILL=str(point))
-        run.communicate(timeout=60)
-        assert run.returncode == -9, point
+        out, _ = run.communicate(timeout=60)
+        assert run.returncode == -9, (point, out)
     ready.doit("rollout")
     assert {len(each) for each in boots(ready).values()} == {1}
 
