@@ -202,7 +202,7 @@ def _warnings(ctx: Context, plan: hosts.HostPlan, told: Distribution, losses: li
         for node, why in plan.left_out:
             yield f"{node} compiled nothing: {why}"
     for loss in losses:
-        yield f"{loss.node} {loss.why}: {loss.jobs} of its jobs were done elsewhere"
+        yield f"{loss.node} {loss.why}: {loss.jobs} of its jobs {'was' if loss.jobs == 1 else 'were'} done elsewhere"
     lost_before = {loss.node for loss in losses}
     for node, count in told.lost.items():
         if node not in lost_before:

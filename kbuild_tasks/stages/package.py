@@ -226,7 +226,7 @@ def _files(ctx: Context) -> list[str]:
     """Every file of the project that went into the packages."""
     named = {ctx.cluster.source, ctx.cluster.kernel.pkgbuild}
     for receipt in ctx.receipts.values():
-        named.update(receipt["inputs"]["files"])
+        named.update(receipt.get("inputs", {}).get("files", ()))
     return sorted(named)
 
 
