@@ -496,6 +496,7 @@ def test_two_projects_do_not_build_in_one_workdir_at_once(nodes: Nodes) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     disk = {"build": {"workdir": {"path": WORKDIR, "tmpfs": "off"}}}
+    nodes.sh("kubenode1", f"install -d -o builder {nodes.root}/second")
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(nodes.run, "prepare:kubenode1", "hold:kubenode1", **disk)
         for _ in range(50):
