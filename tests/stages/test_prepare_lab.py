@@ -499,8 +499,9 @@ def test_two_projects_do_not_build_in_one_workdir_at_once(nodes: Nodes) -> None:
     nodes.sh("kubenode1", f"install -d -o builder {nodes.root}/second")
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(nodes.run, "prepare:kubenode1", "hold:kubenode1", **disk)
-        for _ in range(50):
-            if nodes.sh("kubenode1", f"cat {WORKDIR}.state/.lock", check=False):
+        held = f"[ -e {WORKDIR}.state/.lock ] && ! flock -n {WORKDIR}.state/.lock true && echo held"
+        for _ in range(300):
+            if "held" in nodes.sh("kubenode1", held, check=False):
                 break
             time.sleep(0.1)
         told = nodes.run("prepare:kubenode1", project=f"{nodes.root}/second", **disk)["kubenode1"]
