@@ -42,6 +42,11 @@ class AtomicJson(JsonDB):
         if dependency == "deps:":  # the last write of Dependency.save_success()
             self.dump()
 
+    def forgotten(self, task_id: str) -> bool:
+        """Whether doit runs a task whatever its receipt says: its record was removed (doit forget). With no record at
+        all the database is new or lost, and receipts decide."""
+        return not self.started_empty and self.get(task_id, "deps:") is None
+
     def remove(self, task_id: str) -> None:
         self._dirty = self._dirty or task_id in self._db
         super().remove(task_id)

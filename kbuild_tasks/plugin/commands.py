@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from typing import Any
 
 from doit.cmd_base import DoitCmdBase
@@ -52,7 +51,7 @@ class Plan(DoitCmdBase):
         from kbuild_tasks.plugin.tasks import current
 
         self.outstream: Any = Guarded(self.outstream)
-        steps = plan.plan(current(), _forgotten(self.dep_manager))
+        steps = plan.plan(current(), self.dep_manager.backend.forgotten)
         rollout = rollout_status.plan(current())
         if as_json:
             self.outstream.write(json.dumps(plan.as_json(steps, rollout), indent=1) + "\n")
@@ -97,7 +96,7 @@ class Status(DoitCmdBase):
 
         self.outstream: Any = Guarded(self.outstream)
         try:
-            value = status.status(current(), ask, _forgotten(self.dep_manager))
+            value = status.status(current(), ask, self.dep_manager.backend.forgotten)
         except KbuildError as error:
             self.outstream.write(error.render() + "\n")
             return 1
@@ -111,11 +110,3 @@ def _refused(command: str, args: list[str]) -> int:
         return 0
     sys.stderr.write(f"doit {command} takes no {args[0]!r}: it tells of all tasks\nhint: doit {command}\n")
     return 3
-
-
-def _forgotten(dep_manager: Any) -> Callable[[str], bool]:
-    """Whether doit runs a task whatever its receipt says: its record was removed (doit forget). With no record at all
-    the database is new or lost, and receipts decide."""
-    from kbuild_tasks.plugin.backend import AtomicJson
-
-    return lambda task: not AtomicJson.started_empty and dep_manager._get(task, "deps:") is None
