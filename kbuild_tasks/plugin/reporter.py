@@ -43,6 +43,7 @@ class Reporter(ConsoleReporter):
         self.closure: set[str] = set()
         self.selected: set[str] = set()
         self.width = NAME
+        self.told: dict[str, str] = {}  # failure -> the task that told it first
         term = os.environ.get("TERM", "dumb")
         tty = hasattr(outstream, "isatty") and outstream.isatty()
         self.colour = tty and term != "dumb" and not os.environ.get("NO_COLOR")
@@ -88,6 +89,9 @@ class Reporter(ConsoleReporter):
             self._line("held", task.name, f"waits for {fail.message.strip()}")
         elif isinstance(fail, StageFailed):
             error = fail.error
+            first = self.told.setdefault(error.render(), task.name)
+            if first != task.name:  # one cause, seven nodes: seven lines, not seven explanations
+                return self._line("FAILED", task.name, f"as {first}")
             self._line("FAILED", task.name, error.message)
             for line in error.evidence[:EVIDENCE_LINES]:
                 self.write(f"{INDENT}  {line}\n")
@@ -99,6 +103,7 @@ class Reporter(ConsoleReporter):
                 self.write(f"{INDENT}hint: {error.hint}\n")
         else:
             self._line("FAILED", task.name, fail.get_msg().strip())
+        return None
 
     def cleanup_error(self, exception: BaseFail) -> None:
         self.warn(exception.get_msg().strip())
