@@ -47,6 +47,7 @@ class FakeNode:
     armed: str = ""
     selected: str = "old"
     known_good: dict[str, Any] | None = None
+    previous: dict[str, Any] | None = None
     trial: dict[str, Any] | None = None
     deny: dict[str, str] = field(default_factory=dict)
     staged: dict[str, dict[str, bytes]] = field(default_factory=dict)
@@ -165,6 +166,7 @@ class FakeNode:
             "time": int(self.world.epoch()),
             "loader": {"kind": "systemd-boot", "default": self.default, "armed": self.armed, "selected": self.selected},
             "known_good": self.known_good,
+            "previous": self.previous,
             "trial": self.trial,
             "deny": [{"build": build, "why": why} for build, why in self.deny.items()],
             "fence": self.fence,
@@ -242,11 +244,15 @@ class FakeNode:
         if (self.known_good or {}).get("build") != build:
             assert self.trial and self.trial["build"] == build == self.running["build"]
             self.default = f"kbuild-{build}"
+            self.previous = self.known_good
             self.known_good = {**self.running, "entry": self.default}
             self.trial = None
         return {"default": self.default}
 
     def _rollback(self, payload: None, to: str = "known-good") -> dict[str, Any]:
+        if to == "previous":
+            assert self.previous
+            self.known_good, self.previous = self.previous, self.known_good
         good = self.known_good or {**OLD, "entry": "old"}
         self.armed, self.trial, self.default = "", None, good["entry"]
         return {"default": self.default, "release": good["release"]}
@@ -275,6 +281,7 @@ class World:
         self.step = 0.0
         self.start = datetime(2027, 1, 4, 2, 0, tzinfo=UTC)  # a Monday
         self.kill_at: int | None = None
+        self.back_to = "known-good"
         self.points = 0
         self.max_down = 0
         self._uuids = 0
@@ -393,7 +400,7 @@ class World:
         from kbuild_tasks.effects import artifacts
 
         self.build = artifacts.load(self.paths)
-        return Run(self.cluster, self.paths, self.build, order(self.cluster))
+        return Run(self.cluster, self.paths, self.build, order(self.cluster), back_to=self.back_to)
 
     def context(self, run: Run, verb: str, name: str) -> Context:
         def emit(kind: str, data: Any) -> None:

@@ -40,11 +40,12 @@ class Blocker:
 
 @dataclass(frozen=True)
 class Quorum:
-    """The servers: how many are well, how many there are, and what holds the cluster's state."""
+    """The servers: how many are well, how many there are, and what holds the cluster's state; unwell: the others."""
 
     ready: int
     total: int
     etcd: bool
+    unwell: tuple[str, ...] = ()
 
 
 def node_name(name: str) -> str:
@@ -213,15 +214,18 @@ def quorum(nodes: Iterable[Json]) -> Quorum:
         if _is_true(node.get("status") or {}, "Ready")
         and (not (voter := _condition(node.get("status") or {}, "EtcdIsVoter")) or voter.get("status") == "True")
     ]
-    return Quorum(len(well), len(counted), bool(members))
+    sick = tuple(_name(node) for node in counted if node not in well)
+    return Quorum(len(well), len(counted), bool(members), sick)
 
 
-def server_may_go(servers: Quorum) -> str | None:
+def server_may_go(servers: Quorum, sick: str = "") -> str | None:
     """None where a server may reboot without anybody noticing, or what is to be said of it.
 
+    sick  the server that is to go because it is not well: it counts for nothing already
     Raises KbuildError when the cluster would lose its state's quorum, or its last API.
     """
-    ready, total = servers.ready, servers.total
+    total = servers.total
+    ready = servers.ready + (sick in servers.unwell)
     if total == 0:
         raise KbuildError(
             "no node has the label of a k3s server", "kubectl get nodes: is the kubeconfig this cluster's?"

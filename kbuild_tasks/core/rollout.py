@@ -101,18 +101,6 @@ def order(cluster: Cluster, only: Sequence[str] = ()) -> tuple[tuple[str, ...], 
     return tuple(found)
 
 
-def quorum_allows(ready: int, total: int) -> bool:
-    """Whether one of the k3s servers may go down: the others must still be more than half. A single server has no
-    quorum to lose: its API is away while it boots, and pods elsewhere run on."""
-    return total <= 1 or (ready == total and ready - 1 >= total // 2 + 1)
-
-
-def tell_quorum(name: str, ready: int, total: int) -> str:
-    if ready < total:
-        return f"{name} is not rebooted: only {ready} of {total} k3s servers are ready"
-    return f"{name} is not rebooted: {total} k3s servers have no quorum without one ({total // 2 + 1} are needed)"
-
-
 def halted(order: Iterable[Sequence[str]], states: Mapping[str, str]) -> str:
     """Which nodes a roll-out that stopped has left as they were. `states`: node -> its state of this build, "" for one
     that nothing was done to."""

@@ -6,12 +6,11 @@ from pathlib import Path
 
 from kbuild_tasks.core import diagnosis
 from kbuild_tasks.core.errors import KbuildError, NodeRefused, NodeUnreachable
-from kbuild_tasks.effects import helper
+from kbuild_tasks.effects import helper, k3s
 from kbuild_tasks.effects.files import write_atomic
 from kbuild_tasks.effects.rollout import Visit
 
 TAIL = 64 << 10  # bytes of a console log that are read
-READY = 300  # seconds for k3s to be ready on the old kernel
 
 
 def fell_back(visit: Visit, away: float | None, why: str) -> KbuildError:
@@ -21,7 +20,7 @@ def fell_back(visit: Visit, away: float | None, why: str) -> KbuildError:
     told, evidence = diagnosis.fell_back(visit.seen, visit.build, away, lines, why)
     visit.do("deny", build=visit.build.build, why=helper.text(told))
     visit.do("disarm")
-    warning = uncordon(visit)
+    warning = k3s.take_pods_again(visit)
     visit.record("FELL_BACK", told, away=away, evidence=evidence)
     name = visit.node.name
     console = console_log(visit)
@@ -36,7 +35,7 @@ def fell_back(visit: Visit, away: float | None, why: str) -> KbuildError:
 def expired(visit: Visit, why: str) -> KbuildError:
     """The trial went well for all that is known, and nobody was there to see it."""
     visit.do("disarm")
-    uncordon(visit)
+    k3s.take_pods_again(visit)
     error = NodeRefused(f"{visit.node.name} is on {visit.seen.release} again: {why}", "doit rollout tries it once more")
     return visit.hold(error, "expired")
 
@@ -52,45 +51,16 @@ def undo(visit: Visit) -> None:
     if visit.state not in ("DRAINED", "ARMED"):
         return
     visit.do("disarm")
-    if "was_cordoned" in visit.data:
-        from kbuild_tasks.effects.kubernetes import Kubernetes
-
-        visit.do("k3s", action="start", timeout=180)
-        if (kubernetes := Kubernetes.of(visit.cluster)) is not None:
-            kubernetes.uncordon(visit.node, bool(visit.data["was_cordoned"]))
+    k3s.back(visit)
     visit.record("BOOTFILES_OK", "taken back before its reboot", boot_id=visit.seen.boot_id, fence=0)
 
 
 def finish(visit: Visit) -> None:
     """After the commit: pods may come back, and any operator may be the next one there."""
-    history = visit.history
-    if "was_cordoned" in history.data:
-        from kbuild_tasks.effects.kubernetes import Kubernetes
-
-        kubernetes = Kubernetes.of(visit.cluster)
-        if kubernetes is not None:
-            kubernetes.uncordon(visit.node, bool(history.data["was_cordoned"]))
-    visit.journal.append(history.build, "UNCORDONED", "done")
+    k3s.uncordon(visit)
+    visit.journal.append(visit.history.build, "UNCORDONED", "done")
     visit.run.lease.give_back(visit.node, visit.seen.boot_id)
     visit.look(anew=True)
-
-
-def uncordon(visit: Visit) -> str:
-    """On its old kernel the node takes pods again. What goes wrong is told, and hides nothing else."""
-    if "was_cordoned" not in visit.history.data:
-        return ""
-    from kbuild_tasks.effects.kubernetes import Kubernetes
-
-    kubernetes = Kubernetes.of(visit.cluster)
-    if kubernetes is None:
-        return ""
-    visit.say("waiting for k3s on the old kernel")
-    try:
-        kubernetes.wait_ready(visit.node, visit.seen.boot_id, visit.seen.release, READY)
-        kubernetes.uncordon(visit.node, bool(visit.history.data["was_cordoned"]))
-    except KbuildError as error:
-        return f"{visit.node.name} is still cordoned: {error.message}"
-    return ""
 
 
 def _recorded(visit: Visit) -> Path:

@@ -20,13 +20,13 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from kbuild_tasks.core import kubernetes as k8s
-from kbuild_tasks.core.errors import KbuildError
+from kbuild_tasks.core.errors import KbuildError, NodeRefused
 from kbuild_tasks.core.kubectl import ApiUnreachable, Conflict
 from kbuild_tasks.core.model import Cluster, Node
 from kbuild_tasks.effects import shell
-from kbuild_tasks.effects.kubectl import Kubectl, find
+from kbuild_tasks.effects.kubectl import K3S_CONFIG, Kubectl, find
 
-DRAIN_TIMEOUT = 300  # seconds
+OFF = "off"  # rollout.kubeconfig
 LATE = 10  # seconds that a drain's kubectl may outlive its own --timeout
 UNDO = 30  # seconds for undoing a cordon, or lifting it: the API may be away for a moment
 PAUSE = 1.0  # seconds between two looks
@@ -50,12 +50,21 @@ class Kubernetes:
     kubectl: Kubectl
 
     @classmethod
-    def of(cls, cluster: Cluster) -> Kubernetes | None:
-        """None where no node runs k3s, or no kubeconfig is given and none is found."""
-        if not any(node.k3s for node in cluster.active):
+    def of(cls, cluster: Cluster, node: Node) -> Kubernetes | None:
+        """None where the node runs no k3s, or where emptying it is the user's own affair (rollout.kubeconfig: off).
+
+        Raises KbuildError where there is no kubeconfig, one that cannot be read, or no kubectl.
+        """
+        if not node.k3s or cluster.rollout.kubeconfig == OFF:
             return None
         kubectl = find(cluster)
-        return cls(kubectl) if kubectl else None
+        if kubectl is None:
+            raise NodeRefused(
+                f"{node.name} runs k3s, and there is no kubeconfig here to empty it with",
+                f"copy {K3S_CONFIG} of a k3s server and name it: rollout.kubeconfig in {cluster.source}; "
+                "off there: nodes are rebooted under their pods",
+            )
+        return cls(kubectl)
 
     def cordon_and_drain(self, node: Node, deadline_seconds: float) -> Drained:
         """Move all pods off a node, within the deadline. Already so is success.
@@ -75,12 +84,13 @@ class Kubernetes:
 
     def wait_ready(
         self, node: Node, boot_id: str, kernelrelease: str, deadline_seconds: float, since: str | None = None
-    ) -> None:
-        """Wait until the kubelet works in this very boot, which the node is known to be in. An API that is away
-        meanwhile (the only server reboots) is waited for.
+    ) -> str:
+        """Wait until the kubelet works in this very boot, which the node is known to be in; the renewal of its lease
+        that showed it. An API that is away meanwhile (the only server reboots) is waited for.
 
         since  lease() of when k3s was stopped there; without it the kubelet's next renewal (every 10 s) is waited for
-        Raises KbuildError that says what was missing, and at once when the boot runs another kernel.
+        Raises KbuildError that says what was missing, and at once when the boot runs another kernel; ApiUnreachable
+        when at the end nobody could be asked.
         """
         name, until = k8s.node_name(node.name), time.monotonic() + deadline_seconds
         k8s.check_boot_id(boot_id)
@@ -94,11 +104,12 @@ class Kubernetes:
                 since = renewed if since is None else since
                 missing = k8s.not_ready(seen, boot_id, kernelrelease)
                 if missing is None and renewed != since:
-                    return
+                    return renewed
                 why, trouble = missing or "its kubelet does not renew its lease", None
             if time.monotonic() + PAUSE >= until:
                 unit = "k3s" if node.k3s == "server" else "k3s-agent"
-                raise KbuildError(
+                kind = ApiUnreachable if isinstance(trouble, ApiUnreachable) else KbuildError
+                raise kind(
                     f"{node.name} was not Ready within {deadline_seconds:g} s: {why}",
                     trouble.hint if trouble else f"on {node.name}: journalctl -b -u {unit}",
                     evidence=trouble.evidence if trouble else (),
@@ -117,14 +128,21 @@ class Kubernetes:
         name = k8s.node_name(node.name)
         return False if was_cordoned else _patiently(lambda: self._uncordon(name), ApiUnreachable)
 
-    def quorum(self) -> tuple[int, int]:
-        """How many servers are well, and how many there are (etcd's members, where it is embedded)."""
-        servers = k8s.quorum(self._nodes())
-        return servers.ready, servers.total
+    def server_may_go(self, sick: Node | None = None) -> str | None:
+        """None, or what is to be said when a server reboots now. Raises KbuildError when none may.
 
-    def server_may_go(self) -> str | None:
-        """None, or what is to be said when a server reboots now. Raises KbuildError when none may."""
-        return k8s.server_may_go(k8s.quorum(self._nodes()))
+        sick  it is the one that goes, and need not be well itself: the others must be
+        """
+        return k8s.server_may_go(k8s.quorum(self._nodes()), k8s.node_name(sick.name) if sick else "")
+
+    def is_empty(self, node: Node) -> bool:
+        """Whether it takes no pods, and has none that a drain would have to move."""
+        name = k8s.node_name(node.name)
+        return k8s.cordoned(self._node(name)) and not k8s.staying(self._pods(name), ())
+
+    def is_ours(self, node: Node) -> bool:
+        """Whether the cordon that it has is the roll-out's own."""
+        return k8s.cordoned_by_us(self._node(k8s.node_name(node.name)))
 
     def cordoned_by_us(self) -> tuple[str, ...]:
         """Nodes with a cordon of ours: none, unless a roll-out is under way or was killed."""
@@ -219,11 +237,6 @@ class Kubernetes:
         }
         words = ["patch", "node", str(meta["name"]), "--type=merge", f"--patch={json.dumps(patch)}"]
         self.kubectl.run(words, what)
-
-
-def drain_timeout(cluster: Cluster) -> int:
-    """Seconds that a drain may take."""
-    return int(getattr(cluster.rollout, "drain_timeout", DRAIN_TIMEOUT))
 
 
 def _cannot(name: str, blocked: list[k8s.Blocker], error: KbuildError | None = None) -> KbuildError:

@@ -12,7 +12,7 @@ from kbuild_tasks.core.errors import KbuildError, NodeRefused, NodeUnreachable
 from kbuild_tasks.core.history import AFTER_ARMING
 from kbuild_tasks.core.model import Outcome
 from kbuild_tasks.core.nodestate import Act
-from kbuild_tasks.effects import helper, transfer
+from kbuild_tasks.effects import helper, k3s, transfer
 from kbuild_tasks.effects.context import Context
 from kbuild_tasks.effects.endings import finish
 from kbuild_tasks.effects.rollout import Visit
@@ -29,6 +29,7 @@ def run(ctx: Context) -> Outcome:
     if visit.state in AFTER_ARMING:  # it may be down: reboot and verify wait for it
         return Outcome(f"is on its way into {visit.build.release}", run={"state": "fresh"})
     _look(visit)
+    k3s.api(visit)  # what could not be emptied later is not begun
     acts = {Act.STAGE: _stage, Act.INSTALL: _install, Act.BOOTFILES: _bootfiles, Act.ABANDON: _abandon}
     acts[Act.UNCORDON] = finish
     done: list[Act] = []
@@ -126,12 +127,6 @@ def _abandon(visit: Visit) -> None:
     """An older build had been armed here and never booted: its place is taken."""
     history = visit.history
     visit.do("disarm")
-    if visit.node.k3s and "was_cordoned" in history.data:
-        from kbuild_tasks.effects.kubernetes import Kubernetes
-
-        kubernetes = Kubernetes.of(visit.cluster)
-        visit.do("k3s", action="start", timeout=180)
-        if kubernetes is not None:
-            kubernetes.uncordon(visit.node, bool(history.data["was_cordoned"]))
+    k3s.back(visit)
     visit.journal.append(history.build, "HELD", f"given up for build {visit.build.build}", {"kind": "given-up"})
     visit.look(anew=True)

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import TypeVar
 
 from kbuild_tasks.core import window
 from kbuild_tasks.core.errors import KbuildError, NodeRefused, NodeUnreachable
 from kbuild_tasks.core.history import AFTER_ARMING
 from kbuild_tasks.core.model import Outcome
 from kbuild_tasks.core.nodestate import Act
-from kbuild_tasks.core.rollout import quorum_allows, tell_quorum
-from kbuild_tasks.effects import clock, reach
+from kbuild_tasks.effects import clock, k3s, reach
 from kbuild_tasks.effects import node as remote
 from kbuild_tasks.effects.context import Context
 from kbuild_tasks.effects.endings import console_size, expired, fell_back, lost, undo
@@ -27,13 +27,15 @@ from kbuild_tasks.effects.waiting import NotBack, Wait
 DELAY = 1  # seconds between the helper's answer and the reboot
 UNSEEN = 900  # seconds more than it may take to verify a trial, after which it goes back by itself
 LEAVING = 300  # seconds that the coordinator waits for its own end
+T = TypeVar("T")
 BEHIND = (Act.VERIFY, Act.SETTLE, Act.COMMIT, Act.UNCORDON)
 
 
 def run(ctx: Context) -> Outcome:
     """Raises KbuildError: not now (window, quorum, another node is down), or the node came back wrong or not at all."""
     visit = Visit(ctx)
-    told = ""
+    told, said = "", ""
+    emptied = False  # by this run
     if visit.state == "REBOOTING":  # killed while it was on its way: it may be down now
         told = _wait(visit)
     elif visit.state in AFTER_ARMING:
@@ -41,10 +43,17 @@ def run(ctx: Context) -> Outcome:
     else:
         visit.look()
     while (step := visit.next()).act not in (Act.DONE, *BEHIND):
-        if step.act in (Act.DRAIN, Act.ARM):
-            _may_go_down(visit)
+        if step.act == Act.DRAIN:
+            _may_begin(visit)
             take_baseline(visit)
-            _carefully(_drain if step.act == Act.DRAIN else _arm, visit)
+            said = _carefully(k3s.empty, visit)
+            emptied = True
+        elif step.act == Act.ARM:
+            _may_begin(visit)
+            take_baseline(visit)
+            if visit.node.k3s and not emptied:
+                _carefully(k3s.still_empty, visit)
+            _carefully(_arm, visit)
         elif step.act == Act.REBOOT:
             _carefully(_commit_to_it, visit)
             told = _wait(visit)
@@ -62,12 +71,21 @@ def run(ctx: Context) -> Outcome:
             raise NodeRefused(f"{visit.node.name} has not got the kernel yet", f"doit deploy:{visit.node.name}")
     visit.say("")
     if told:
-        return Outcome(f"{visit.build.release} {told}", run={"away": visit.run.away.get(visit.node.name)})
+        run_ = {"away": visit.run.away.get(visit.node.name)}
+        return Outcome(f"{visit.build.release} {told}", run=run_, warnings=(said,) if said else ())
     return Outcome(f"on {visit.build.release} already", run={"state": "fresh"})
 
 
+def _may_begin(visit: Visit) -> None:
+    """Raises where it may not go down. What a run that was killed has done to it is then taken back."""
+    if visit.state in ("DRAINED", "ARMED"):
+        _carefully(_may_go_down, visit)
+    else:
+        _may_go_down(visit)
+
+
 def _may_go_down(visit: Visit) -> None:
-    """Raises where it may not: outside of the window, or while another node is down. Nothing was done until here."""
+    """Raises where it may not: outside of the window, or while another node is down."""
     _in_window(visit)
     batch = next(batch for batch in visit.run.order if visit.node.name in batch)
     others = [visit.cluster.nodes[name] for name in visit.run.names() if name not in batch]
@@ -88,25 +106,6 @@ def _in_window(visit: Visit) -> None:
         )
 
 
-def _drain(visit: Visit) -> None:
-    """Pods elsewhere, k3s stopped. Undone by whoever refuses in between."""
-    from kbuild_tasks.effects.kubernetes import Kubernetes
-
-    kubernetes = Kubernetes.of(visit.cluster)
-    was_cordoned = bool(visit.data.get("was_cordoned", False))
-    if kubernetes is not None:
-        if visit.node.k3s == "server":
-            ready, total = kubernetes.quorum()
-            if not quorum_allows(ready, total):
-                raise NodeRefused(tell_quorum(visit.node.name, ready, total), "kubectl get nodes")
-        visit.say("draining")
-        drained = kubernetes.cordon_and_drain(visit.node, visit.cluster.rollout.drain_timeout)
-        was_cordoned = was_cordoned or drained.was_cordoned
-    visit.record("DRAINED", boot_id=visit.seen.boot_id, was_cordoned=was_cordoned)
-    visit.say("stopping k3s")
-    visit.do("k3s", action="stop", timeout=180)
-
-
 def _arm(visit: Visit) -> None:
     build, rollout = visit.build, visit.cluster.rollout
     if visit.data.get("fence") != visit.run.lease.number:
@@ -116,6 +115,7 @@ def _arm(visit: Visit) -> None:
         if answer.get("missing") or answer.get("changed") or answer.get("modules_missing"):
             raise NodeRefused(f"{visit.node.name}: files of {build.release} have changed since deploy",
                               f"doit rollback:{visit.node.name}, then doit allow:{visit.node.name}")  # fmt: skip
+    kubelet = k3s.stop(visit) if visit.node.k3s else {}
     visit.say("arming")
     values: dict[str, str | int] = {"build": build.build, "panic": rollout.panic_timeout}
     answer = visit.act("arm", {**values, "timeout": rollout.reboot_timeout + rollout.settle + UNSEEN})
@@ -123,21 +123,21 @@ def _arm(visit: Visit) -> None:
     if answer.get("armed") != build.entry or not default or default == build.entry:
         raise NodeRefused(f"{visit.node.name} did not arm the trial (armed {answer.get('armed')}, default {default})",
                           "its loader does not keep what it is told: bootctl, grub-editenv list")  # fmt: skip
-    visit.record("ARMED", boot_id=visit.seen.boot_id, fence=visit.run.lease.number, default=default)
+    visit.record("ARMED", boot_id=visit.seen.boot_id, fence=visit.run.lease.number, default=default, **kubelet)
     visit.seen = dataclasses.replace(visit.seen, armed=build.entry)  # as the helper read it back
 
 
 def _commit_to_it(visit: Visit) -> None:
-    _in_window(visit)  # once more: a drain takes its time
+    _may_go_down(visit)  # once more: a drain takes its time, and it may have been armed by a run that was killed
     seen = visit.seen
     console = console_size(visit)  # what stands there now was said by earlier boots
     visit.record("REBOOTING", boot_id=seen.boot_id, console=console, **{"from": seen.release})
 
 
-def _carefully(act: Callable[[Visit], None], visit: Visit) -> None:
+def _carefully(act: Callable[[Visit], T], visit: Visit) -> T:
     """A step before the reboot; where it fails, the node is left as it was: disarmed, k3s running, not cordoned."""
     try:
-        act(visit)
+        return act(visit)
     except KbuildError as error:
         undo(visit)
         raise visit.hold(error) from None

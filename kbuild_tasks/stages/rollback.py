@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from kbuild_tasks.core.errors import KbuildError, NodeRefused, NodeUnreachable
 from kbuild_tasks.core.model import Outcome
-from kbuild_tasks.effects import helper, reach
+from kbuild_tasks.effects import helper, k3s, reach
 from kbuild_tasks.effects import node as remote
 from kbuild_tasks.effects.context import Context
-from kbuild_tasks.effects.endings import uncordon
 from kbuild_tasks.effects.rollout import Visit
 from kbuild_tasks.effects.waiting import Wait
 
@@ -18,32 +17,55 @@ def run(ctx: Context) -> Outcome:
     """Raises KbuildError: no known-good kernel, or the node does not come back on it."""
     visit = Visit(ctx)
     visit.look(anew=True)
-    back_to = visit.run.back_to
+    back_to = _back_to(visit)
     good = visit.answer.get(back_to.replace("-", "_"))
     if not good:
         raise NodeRefused(f"{visit.node.name} has no {back_to} kernel on record: nothing to go back to")
-    taken_back = _taken_back(visit, str(good.get("build") or ""))
-    answer = visit.act("rollback", {} if back_to == "known-good" else {"to": back_to})
-    if taken_back:
+    taken_back = _taken_back(visit, back_to, str(good.get("build") or ""))
+    if taken_back:  # first: a run that is killed after it and comes again knows by it which one it was leaving
         visit.do("deny", build=taken_back, why=helper.text(WHY))
+    answer = visit.act("rollback", {} if back_to == "known-good" else {"to": back_to})
     trial = bool(taken_back) and visit.seen.selected == f"kbuild-{taken_back}"  # maybe the same vmlinux
+    named = f"{visit.run.back_to} {good.get('release')}"
     if _runs(visit, good) and not trial:
-        return _settled(visit, taken_back, f"runs its {back_to} {good.get('release')}")
-    away = _reboot(visit)
+        return _settled(visit, taken_back, f"runs its {named}")
+    away, said = _reboot(visit)
     if not _runs(visit, good):
         raise NodeRefused(
-            f"{visit.node.name} came back on {visit.seen.release}, and its {back_to} is {good.get('release')}",
+            f"{visit.node.name} came back on {visit.seen.release}, and its {named.replace(' ', ' is ', 1)}",
             f"its default is {answer.get('default')}: look at its console",
         )
-    return _settled(visit, taken_back, f"came back on its {back_to} {good.get('release')} after {away:.0f} s")
+    return _settled(visit, taken_back, f"came back on its {named} after {away:.0f} s", said)
 
 
-def _taken_back(visit: Visit, good: str) -> str:
+def _back_to(visit: Visit) -> str:
+    """Which record is gone back to. `previous` becomes known-good by going back to it, and the kernel that was left
+    becomes previous: that one is denied, and is not gone back to when the same is asked once more."""
+    if visit.run.back_to != "previous":
+        return "known-good"
+    previous = visit.answer.get("previous")
+    if not previous:
+        return "previous"
+    build = str(previous.get("build") or "")
+    if build and (build in visit.seen.denied or build in visit.history.failed):
+        return "known-good"
+    listed = [entry.get("id") for entry in (visit.answer.get("loader") or {}).get("entries") or ()]
+    if listed and previous.get("entry") not in listed:
+        raise NodeRefused(
+            f"{visit.node.name} has no boot entry {previous.get('entry')} of its previous {previous.get('release')}",
+            "it was removed there; build that kernel again and roll it out",
+        )
+    return "previous"
+
+
+def _taken_back(visit: Visit, back_to: str, good: str) -> str:
     """The build that is tried or held there, "" for none."""
     history = visit.history
     committed = str((visit.answer.get("known_good") or {}).get("build") or "")
-    if visit.run.back_to == "previous" and committed and committed != good:
+    if back_to == "previous" and committed and committed != good:
         return committed
+    if back_to != visit.run.back_to:  # done before: the kernel that was left is the previous one now
+        return str((visit.answer.get("previous") or {}).get("build") or "")
     tried = history.build if history.state not in ("", "UNCORDONED", "ROLLED_BACK") or history.held else ""
     for build in (visit.seen.trial, tried):
         if build and build != good:
@@ -58,21 +80,13 @@ def _runs(visit: Visit, good: dict[str, object]) -> bool:
     return good.get("release") == seen.release
 
 
-def _reboot(visit: Visit) -> float:
-    """Seconds until it was back. A node whose pods were not moved yet is drained first."""
+def _reboot(visit: Visit) -> tuple[float, str]:
+    """Seconds until it was back, and what is to be said. A node with k3s is drained first."""
     batch = next((batch for batch in visit.run.order if visit.node.name in batch), ())
     others = [visit.cluster.nodes[name] for name in visit.run.names() if name not in batch]
     if down := reach.silent(others):
         raise NodeRefused(f"{visit.node.name} is not rebooted while {', '.join(down)} is down", "bring it back first")
-    if visit.node.k3s and "was_cordoned" not in visit.history.data:
-        from kbuild_tasks.effects.kubernetes import Kubernetes
-
-        if (kubernetes := Kubernetes.of(visit.cluster)) is not None:
-            visit.say("draining")
-            drained = kubernetes.cordon_and_drain(visit.node, visit.cluster.rollout.drain_timeout)
-            build = visit.history.build or visit.build.build
-            visit.journal.append(build, "HELD", "drained", {"was_cordoned": drained.was_cordoned, "kind": "other"})
-        visit.do("k3s", action="stop", timeout=180)
+    warning = k3s.leave(visit) if visit.node.k3s else ""
     wait = Wait(visit, visit.seen.boot_id)
     visit.say("rebooting")
     try:
@@ -84,16 +98,19 @@ def _reboot(visit: Visit) -> float:
         visit.saw(wait.until_back())
     finally:
         visit.run.away[visit.node.name] = round(wait.waited, 1)
-    return wait.waited
+    return wait.waited, warning
 
 
-def _settled(visit: Visit, taken_back: str, told: str) -> Outcome:
-    warning = uncordon(visit)
-    if taken_back:
+def _settled(visit: Visit, taken_back: str, told: str, said: str = "") -> Outcome:
+    warning = k3s.take_pods_again(visit) if visit.node.k3s else ""
+    again = (visit.history.state, visit.history.build) == ("ROLLED_BACK", taken_back)
+    if taken_back and not again:
         visit.journal.append(taken_back, "ROLLED_BACK", WHY)
         told += f"; build {taken_back} is not tried again there"
     try:
         visit.run.lease.give_back(visit.node, visit.seen.boot_id)
     except KbuildError as error:
         warning = warning or error.message
-    return Outcome(told, run={} if taken_back else {"state": "fresh"}, warnings=(warning,) if warning else ())
+    return Outcome(
+        told, run={} if taken_back and not again else {"state": "fresh"}, warnings=tuple(filter(None, (said, warning)))
+    )

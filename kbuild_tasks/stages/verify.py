@@ -7,14 +7,16 @@ the user's own commands, as a difference to the node's baseline (core/verify.py)
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from kbuild_tasks.core import verify
 from kbuild_tasks.core.errors import KbuildError, NodeRefused, NodeUnreachable
 from kbuild_tasks.core.history import AFTER_ARMING
+from kbuild_tasks.core.kubectl import ApiUnreachable
 from kbuild_tasks.core.model import Outcome
 from kbuild_tasks.core.nodestate import Act
 from kbuild_tasks.core.verify import Check, Finding
-from kbuild_tasks.effects import clock, commands, helper
+from kbuild_tasks.effects import clock, commands, helper, k3s
 from kbuild_tasks.effects.context import Context
 from kbuild_tasks.effects.endings import expired, fell_back, finish
 from kbuild_tasks.effects.files import read_record
@@ -26,7 +28,6 @@ PATIENCE = 90  # seconds for units, mounts, time and commands to become as they 
 PAUSE = 2
 LOSSES = 5  # times that a node may be lost and found again
 PROBE = 180  # modprobe of a long list on a small board
-READY = 300  # seconds for k3s
 
 
 def run(ctx: Context) -> Outcome:
@@ -42,14 +43,15 @@ def run(ctx: Context) -> Outcome:
             if step.act == Act.SETTLE:
                 _settle(visit)
             try:
-                told = _once(visit)
+                told, known = _once(visit)
             except NodeUnreachable as error:
                 losses += 1
                 if losses > LOSSES:
                     raise visit.hold(error, "lost") from None
                 _look(visit)  # a short loss, or another boot: the next step tells
                 continue
-            visit.record("VERIFIED" if step.act == Act.VERIFY else "VERIFIED2", told, boot_id=visit.seen.boot_id)
+            state = "VERIFIED" if step.act == Act.VERIFY else "VERIFIED2"
+            visit.record(state, told, boot_id=visit.seen.boot_id, **known)
         elif step.act == Act.COMMIT:
             _commit(visit)
         elif step.act == Act.UNCORDON:
@@ -82,14 +84,15 @@ def _look(visit: Visit) -> None:
             raise visit.hold(error, "lost") from None
 
 
-def _once(visit: Visit) -> str:
-    """All checks, again and again while what failed may still become right. Raises NodeRefused, and holds the node."""
+def _once(visit: Visit) -> tuple[str, dict[str, Any]]:
+    """All checks, again and again while what failed may still become right: what is told, what the next look must know.
+    Raises NodeRefused, and holds the node."""
     boot_id = str(visit.data["boot_id"])
     baseline = read_record(baseline_file(visit.ctx.paths, visit.node.name))
     if baseline.get("build") != visit.build.build:
         raise visit.hold(NodeRefused(f"{visit.node.name} has no baseline from before its reboot",
                                      f"doit rollback:{visit.node.name}"))  # fmt: skip
-    _ready(visit, boot_id)
+    renewed = _ready(visit)
     deadline = clock.monotonic() + PATIENCE
     while True:
         visit.say("verifying")
@@ -98,7 +101,7 @@ def _once(visit: Visit) -> str:
         _log(visit, findings)
         bad = verify.failed(findings)
         if not bad:
-            return verify.counts(findings)
+            return verify.counts(findings), renewed
         if now.observe.get("boot_id") != boot_id:
             raise NodeUnreachable(f"{visit.node.name} was rebooted while it was verified")
         if not all(finding.soon for finding in bad) or clock.monotonic() > deadline:
@@ -117,17 +120,12 @@ def _ask(visit: Visit) -> Check:
     return Check(answer, health, probe, ran, float(answer.get("skew", 0.0)))
 
 
-def _ready(visit: Visit, boot_id: str) -> None:
-    if not visit.node.k3s:
-        return
-    from kbuild_tasks.effects.kubernetes import Kubernetes
-
-    kubernetes = Kubernetes.of(visit.cluster)
-    if kubernetes is None:
-        return
-    visit.say("waiting for k3s")
+def _ready(visit: Visit) -> dict[str, Any]:
+    """The kubelet's renewal in this boot. An API of another server that is away says nothing of this kernel."""
     try:
-        kubernetes.wait_ready(visit.node, boot_id, visit.build.release, READY)
+        return k3s.ready(visit, visit.build.release)
+    except ApiUnreachable as error:
+        raise (_deny(visit, error.message, error) if visit.node.k3s == "server" else visit.hold(error)) from None
     except KbuildError as error:
         raise _deny(visit, error.message, error) from None
 

@@ -75,25 +75,6 @@ def test_only_chooses_and_refuses() -> None:
             rollout.order(made, [name])
 
 
-@pytest.mark.parametrize(
-    ("ready", "total", "may"),
-    [
-        (1, 1, True),
-        (2, 2, False),
-        (3, 3, True),
-        (2, 3, False),
-        (4, 5, False),
-        (5, 5, True),
-        (4, 4, True),
-        (0, 3, False),
-    ],
-)
-def test_quorum(ready: int, total: int, may: bool) -> None:
-    assert rollout.quorum_allows(ready, total) is may
-    if not may:
-        assert "s1 is not rebooted" in rollout.tell_quorum("s1", ready, total)
-
-
 def test_what_a_halt_leaves() -> None:
     told = rollout.halted([("a",), ("b", "c")], {"a": "UNCORDONED", "b": "BOOTFILES_OK", "c": ""})
     assert told == "roll-out halted; not touched: c; installed, not rebooted: b"

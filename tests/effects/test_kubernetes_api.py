@@ -70,7 +70,7 @@ def fake(request: pytest.FixtureRequest, certs: Path) -> Iterator[Fake]:
 
 @pytest.fixture
 def kube(fake: Fake, tmp_path: Path) -> Kubernetes:
-    found = Kubernetes.of(cluster(tmp_path, kubeconfig=str(fake.kubeconfig(tmp_path / "kubeconfig"))))
+    found = Kubernetes.of(cluster(tmp_path, kubeconfig=str(fake.kubeconfig(tmp_path / "kubeconfig"))), AGENT)
     assert found
     return found
 
@@ -449,7 +449,7 @@ def test_an_api_that_accepts_and_says_nothing_is_away(tmp_path: Path, certs: Pat
         found = kubectl.Kubectl(("kubectl",), str(silent.kubeconfig(tmp_path / "kubeconfig")))
         began = time.monotonic()
         with pytest.raises(ApiUnreachable, match="does not answer: could not list the nodes"):
-            Kubernetes(found).quorum()
+            Kubernetes(found).server_may_go()
         assert time.monotonic() - began < 6
 
 
@@ -459,7 +459,7 @@ def test_another_clusters_certificate_is_told(fake: Fake, tmp_path: Path):
     fake.certs = certificates(tmp_path / "other")
     found = kubectl.Kubectl(("kubectl",), str(fake.kubeconfig(tmp_path / "kubeconfig")))
     with pytest.raises(KbuildError, match="certificate that is not valid here") as caught:
-        Kubernetes(found).quorum()
+        Kubernetes(found).server_may_go()
     assert caught.value.hint == "is the kubeconfig this cluster's?"
 
 
@@ -468,16 +468,16 @@ def test_another_clusters_certificate_is_told(fake: Fake, tmp_path: Path):
 
 @pytest.mark.real
 def test_quorum_by_what_the_api_says(fake: Fake, kube: Kubernetes):
-    assert kube.quorum() == (1, 1)
     assert "only k3s server" in (kube.server_may_go() or "")
     for name in ("kubenode3", "kubenode4"):
         fake.node(name, roles=("control-plane", "etcd"))
-    assert kube.quorum() == (3, 3)
     assert kube.server_may_go() is None
     fake.nodes["kubenode4"]["status"]["conditions"][0]["status"] = "Unknown"
-    assert kube.quorum() == (2, 3)
     with pytest.raises(KbuildError, match="2 of 3 are well"):
         kube.server_may_go()
+    with pytest.raises(KbuildError, match="2 of 3 are well"):
+        kube.server_may_go(sick=SERVER)
+    assert kube.server_may_go(sick=Node("KubeNode4", "10.0.0.14", k3s="server")) is None, "the others are well"
 
 
 @pytest.mark.real
@@ -520,14 +520,20 @@ def test_kubeconfig_given_found_or_missing(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("PATH", str(directory))
 
     def path(**settings: Any) -> str | None:
-        found = Kubernetes.of(cluster(tmp_path, **settings))
+        found = Kubernetes.of(cluster(tmp_path, **settings), AGENT)
         return found.kubectl.kubeconfig if found else None
 
-    assert path() is None, "none is given and none is found"
+    def none_is_found() -> None:
+        with pytest.raises(KbuildError, match="kubenode2 runs k3s, and there is no kubeconfig here") as caught:
+            path()
+        assert "rollout.kubeconfig in cluster.yaml" in (caught.value.hint or "")
+
+    none_is_found()
+    assert path(kubeconfig="off") is None, "by the user's word"
     with pytest.raises(KbuildError, match=r"rollout\.kubeconfig: gone\.yaml cannot be read here"):
         path(kubeconfig="gone.yaml")
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "gone"))
-    assert path() is None
+    none_is_found()
     (tmp_path / "own").write_text("")
     monkeypatch.setenv("KUBECONFIG", f"{tmp_path}/gone:{tmp_path}/own")
     assert path() == f"{tmp_path}/gone:{tmp_path}/own", "kubectl itself joins them"
@@ -536,9 +542,7 @@ def test_kubeconfig_given_found_or_missing(tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / "given.yaml").write_text("")
     assert path(kubeconfig="given.yaml") == f"{tmp_path}/given.yaml"
     assert path(kubeconfig="~/given.yaml") == f"{tmp_path}/given.yaml"
-    assert Kubernetes.of(cluster(tmp_path, Node("kubenode1", "127.0.0.1", "local"))) is None, "no node runs k3s"
-    held = Node("kubenode2", "10.0.0.12", k3s="agent", hold=True)
-    assert Kubernetes.of(cluster(tmp_path, Node("kubenode1", "127.0.0.1", "local"), held)) is None
+    assert Kubernetes.of(cluster(tmp_path), Node("kubenode3", "10.0.0.13")) is None, "it runs no k3s"
     (directory / "kubectl").unlink()
     with pytest.raises(KbuildError, match="kubectl is not installed"):
         path()
@@ -552,10 +556,10 @@ def test_k3s_own_kubectl_where_there_is_no_other(fake: Fake, tmp_path: Path, mon
     (directory / "k3s").write_text(text)
     (directory / "k3s").chmod(0o755)
     monkeypatch.setenv("PATH", str(directory))
-    found = Kubernetes.of(cluster(tmp_path, kubeconfig=str(fake.kubeconfig(tmp_path / "kubeconfig"))))
+    found = Kubernetes.of(cluster(tmp_path, kubeconfig=str(fake.kubeconfig(tmp_path / "kubeconfig"))), AGENT)
     assert found
     assert found.kubectl.program == (str(directory / "k3s"), "kubectl")
-    assert found.quorum() == (1, 1)
+    assert "only k3s server" in (found.server_may_go() or "")
 
 
 @pytest.mark.real

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import types
 from dataclasses import replace
 from datetime import timedelta
@@ -12,8 +11,10 @@ from typing import Any
 import pytest
 
 from kbuild_tasks.core.errors import KbuildError, NodeRefused, NodeUnreachable
+from kbuild_tasks.core.kubectl import ApiUnreachable
 from kbuild_tasks.core.model import Window
 from kbuild_tasks.effects import helper, journal, lease, reach, transfer
+from kbuild_tasks.effects import k3s as k3s_effects
 from kbuild_tasks.effects.resume import unit
 from kbuild_tasks.effects.rollout import journal_file
 from kbuild_tasks.stages import allow, deploy, reboot, rollback, takeover, verify
@@ -382,39 +383,55 @@ class FakeKubernetes:
 
     said: list[str] = []  # noqa: RUF012
     fails = ""
-    servers = (3, 3)
+    servers = ""
     was_cordoned = False
+    full = False
+    away = ""
 
     @classmethod
-    def of(cls, cluster: Any) -> FakeKubernetes:
-        return cls()
+    def of(cls, cluster: Any, node: Any) -> FakeKubernetes | None:
+        return cls() if node.k3s else None
 
     def cordon_and_drain(self, node: Any, seconds: float) -> Any:
         self._say("drain")
+        type(self).full = False
         return types.SimpleNamespace(was_cordoned=self.was_cordoned)
 
-    def wait_ready(self, node: Any, boot_id: str, kernelrelease: str, seconds: float) -> None:
-        self._say(f"ready {kernelrelease}")
+    def wait_ready(self, node: Any, boot_id: str, kernelrelease: str, seconds: float, since: str | None) -> str:
+        self._say(f"ready {kernelrelease} since {since}")
+        return f"renewal {len(self.said)}"
 
     def uncordon(self, node: Any, was_cordoned: bool) -> None:
         self._say(f"uncordon {was_cordoned}")
 
-    def quorum(self) -> tuple[int, int]:
-        return self.servers
+    def lease(self, node: Any) -> str:
+        return "of before"
+
+    def is_empty(self, node: Any) -> bool:
+        return not self.full
+
+    def is_ours(self, node: Any) -> bool:
+        return True
+
+    def server_may_go(self, sick: Any = None) -> str | None:
+        if self.servers and not sick:
+            raise NodeRefused(self.servers)
+        return None
 
     def _say(self, what: str) -> None:
         type(self).said.append(what)
+        if self.away and what.startswith(self.away):
+            raise ApiUnreachable("the API does not answer")
         if self.fails and what.startswith(self.fails):
             raise NodeRefused(f"{self.fails} failed")
 
 
 @pytest.fixture
 def k3s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    FakeKubernetes.said, FakeKubernetes.fails, FakeKubernetes.servers = [], "", (3, 3)
-    FakeKubernetes.was_cordoned = False
-    module = types.ModuleType("kbuild_tasks.effects.kubernetes")
-    module.Kubernetes = FakeKubernetes  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, module.__name__, module)
+    """Decisions alone; with a real kubectl: tests/stages/test_rollout_k3s.py."""
+    FakeKubernetes.said, FakeKubernetes.fails, FakeKubernetes.servers = [], "", ""
+    FakeKubernetes.was_cordoned, FakeKubernetes.full, FakeKubernetes.away = False, False, ""
+    monkeypatch.setattr(k3s_effects, "Kubernetes", FakeKubernetes)
     world = World(tmp_path, monkeypatch)
     nodes = {name: replace(node, k3s="agent") for name, node in world.cluster.nodes.items()}
     nodes["n3"] = replace(nodes["n3"], k3s="server")
@@ -424,8 +441,8 @@ def k3s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
 def test_a_k3s_node_is_drained_and_comes_back(k3s: World) -> None:
     act(k3s, "deploy", "reboot", "verify")
-    ready = "ready 6.1.192-cluster"
-    assert FakeKubernetes.said == ["drain", ready, ready, "uncordon False"]
+    ready = "ready 6.1.192-cluster since "
+    assert FakeKubernetes.said == ["drain", f"{ready}of before", f"{ready}renewal 2", "uncordon False"]
     assert states(k3s)[3:5] == ["DRAINED", "ARMED"]
     assert [verb for verb in k3s.nodes["n7"].log if verb in ("k3s", "arm", "reboot")] == ["k3s", "arm", "reboot"]
 
@@ -451,7 +468,7 @@ def test_after_a_failed_arm_the_node_takes_pods_again(k3s: World) -> None:
 def test_after_a_fall_back_the_node_takes_pods_again(k3s: World) -> None:
     k3s.nodes["n7"].faults = {"panic"}
     refused(k3s, "deploy", "reboot")
-    assert FakeKubernetes.said == ["drain", "ready 6.1.190-cluster", "uncordon False"]
+    assert FakeKubernetes.said == ["drain", "ready 6.1.190-cluster since of before", "uncordon False"]
 
 
 def test_a_node_that_is_not_ready_is_not_committed(k3s: World) -> None:
@@ -461,9 +478,85 @@ def test_a_node_that_is_not_ready_is_not_committed(k3s: World) -> None:
 
 
 def test_a_server_goes_only_with_quorum(k3s: World) -> None:
-    FakeKubernetes.servers = (2, 3)
-    assert "only 2 of 3 k3s servers are ready" in refused(k3s, "deploy", "reboot", name="n3").message
+    FakeKubernetes.servers = "2 of 3 are well"
+    assert "2 of 3 are well" in refused(k3s, "deploy", "reboot", name="n3").message
     assert FakeKubernetes.said == [] and not k3s.nodes["n3"].boots
+
+
+def kill_at_state(world: World, state: str) -> None:
+    """`doit reboot`, killed right after that state was written."""
+    from tests.fake_nodes import Killed
+
+    for number in range(1, 60):
+        world.points, world.kill_at = 0, number
+        try:
+            act(world, "reboot")
+        except Killed:
+            if states(world)[-1] == state:
+                break
+    world.kill_at = None
+    assert states(world)[-1] == state
+
+
+def test_what_was_emptied_before_a_kill_is_looked_at_again(k3s: World) -> None:
+    act(k3s, "deploy")
+    kill_at_state(k3s, "DRAINED")
+    FakeKubernetes.said.clear()
+    FakeKubernetes.full = True  # an operator let pods back
+    k3s.nodes["n7"].log.clear()
+    act(k3s, "reboot", "verify")
+    assert FakeKubernetes.said[0] == "drain" and FakeKubernetes.said[-1] == "uncordon False"
+    assert k3s.nodes["n7"].boots == [k3s.build.entry] and k3s.nodes["n7"].log.count("k3s") == 2, "started, and stopped"
+
+
+@pytest.mark.parametrize("state", ["DRAINED", "ARMED"])
+def test_what_a_kill_left_ready_to_go_waits_for_nodes_that_are_down(k3s: World, state: str) -> None:
+    """Armed yesterday, and today another node is down: it may not go, and is put back."""
+    act(k3s, "deploy")
+    kill_at_state(k3s, state)
+    k3s.nodes["n2"].unplugged = True
+    FakeKubernetes.said.clear()
+    assert refused(k3s, "reboot").message == "n7 is not rebooted while n2 is down"
+    node = k3s.nodes["n7"]
+    assert not node.boots and not node.armed and FakeKubernetes.said == ["uncordon False"] and node.log[-1] == "k3s"
+    k3s.nodes["n2"].unplugged = False
+    act(k3s, "reboot", "verify")
+    assert node.boots == [k3s.build.entry] and states(k3s)[-1] == "UNCORDONED"
+
+
+def test_an_api_that_is_away_is_held_against_a_servers_kernel_alone(k3s: World) -> None:
+    FakeKubernetes.away = "ready"
+    assert "the API does not answer" in refused(k3s, "deploy", "reboot", "verify").message
+    assert not k3s.nodes["n7"].deny and states(k3s)[-1] == "HELD"
+    FakeKubernetes.away = ""
+    act(k3s, "verify")
+    assert states(k3s)[-1] == "UNCORDONED", "it goes on where it stopped"
+    act(k3s, "deploy", "reboot", name="n3")
+    FakeKubernetes.away = "ready"
+    assert "the API does not answer" in refused(k3s, "verify", name="n3").message
+    assert k3s.nodes["n3"].deny
+
+
+def test_a_server_whose_own_kernel_broke_the_api_is_rolled_back_all_the_same(k3s: World) -> None:
+    act(k3s, "deploy", "reboot", "verify", name="n3")
+    FakeKubernetes.away, FakeKubernetes.servers = "drain", "2 of 3 are well"
+    k3s.back_to = "previous"
+    outcome = act(k3s, "rollback", name="n3")
+    assert "came back on its previous 6.1.190-cluster" in outcome.message
+    assert outcome.warnings == ("n3 was rebooted under its pods: the API does not answer",)
+    assert FakeKubernetes.said[-1] == "uncordon False"
+
+
+def test_an_agent_is_emptied_before_it_goes_back(k3s: World) -> None:
+    act(k3s, "deploy", "reboot", "verify")
+    FakeKubernetes.said.clear()
+    FakeKubernetes.away, k3s.back_to = "drain", "previous"
+    assert "the API does not answer" in refused(k3s, "rollback").message
+    assert k3s.nodes["n7"].boots == [k3s.build.entry], "not under its pods"
+    FakeKubernetes.away = ""
+    act(k3s, "rollback")
+    assert FakeKubernetes.said == ["drain", "drain", "ready 6.1.190-cluster since of before", "uncordon False"]
+    assert k3s.nodes["n7"].boots[-1] == "old"
 
 
 def test_the_unit_that_goes_on_after_the_coordinators_reboot() -> None:
