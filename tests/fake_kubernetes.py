@@ -60,6 +60,7 @@ class Kubernetes:
         self.before_patch: Callable[[], None] = lambda: None
         self.lock = threading.RLock()
         self.port = 0
+        self._kubelets: dict[str, int] = {}  # node -> which of its kubelets is the one that lives
         self._version = 100
         self._server: ThreadingHTTPServer | None = None
 
@@ -135,14 +136,23 @@ class Kubernetes:
         """What the kubelet of a new boot reports; then it renews its lease, unless it dies."""
         self.nodes[name]["status"]["nodeInfo"] = {"bootID": boot_id, "kernelVersion": kernel}
         self.renew(name)
-
-        def kubelet() -> None:
-            while not self.away:
-                time.sleep(0.2)
-                self.renew(name)
-
         if not dies:
-            threading.Thread(target=kubelet, daemon=True).start()
+            self.kubelet(name)
+
+    def kubelet(self, name: str, every: float = 0.2) -> None:
+        """One that renews its lease until it is stopped, or another one starts, or the API is away."""
+        mine = self._kubelets[name] = self._kubelets.get(name, 0) + 1
+
+        def live() -> None:
+            while not self.away and self._kubelets[name] == mine:
+                self.renew(name)
+                time.sleep(every)
+
+        threading.Thread(target=live, daemon=True).start()
+
+    def stop_kubelet(self, name: str) -> None:
+        with self.lock:
+            self._kubelets[name] = self._kubelets.get(name, 0) + 1
 
     def cordoned(self, name: str) -> bool:
         return bool(self.nodes[name]["spec"].get("unschedulable"))

@@ -90,7 +90,7 @@ class Kubernetes:
 
         since  lease() of when k3s was stopped there; without it the kubelet's next renewal (every 10 s) is waited for
         Raises KbuildError that says what was missing, and at once when the boot runs another kernel; ApiUnreachable
-        when at the end nobody could be asked.
+        when at the end nobody told.
         """
         name, until = k8s.node_name(node.name), time.monotonic() + deadline_seconds
         k8s.check_boot_id(boot_id)
@@ -108,7 +108,7 @@ class Kubernetes:
                 why, trouble = missing or "its kubelet does not renew its lease", None
             if time.monotonic() + PAUSE >= until:
                 unit = "k3s" if node.k3s == "server" else "k3s-agent"
-                kind = ApiUnreachable if isinstance(trouble, ApiUnreachable) else KbuildError
+                kind = ApiUnreachable if trouble else KbuildError
                 raise kind(
                     f"{node.name} was not Ready within {deadline_seconds:g} s: {why}",
                     trouble.hint if trouble else f"on {node.name}: journalctl -b -u {unit}",

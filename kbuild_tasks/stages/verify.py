@@ -121,7 +121,12 @@ def _ask(visit: Visit) -> Check:
 
 
 def _ready(visit: Visit) -> dict[str, Any]:
-    """The kubelet's renewal in this boot. An API of another server that is away says nothing of this kernel."""
+    """The kubelet's renewal in this boot. That nobody can be asked, but for a server's own API, says nothing of this
+    kernel."""
+    try:
+        k3s.api(visit)
+    except KbuildError as error:
+        raise visit.hold(error) from None
     try:
         return k3s.ready(visit, visit.build.release)
     except ApiUnreachable as error:
