@@ -169,6 +169,7 @@ class FakeNode:
             "previous": self.previous,
             "trial": self.trial,
             "deny": [{"build": build, "why": why} for build, why in self.deny.items()],
+            "builds": sorted({*self.staged, *(entry[7:] for entry in self.entries if entry.startswith("kbuild-"))}),
             "fence": self.fence,
             "lease": self.holder,
             "helper": "fake",
@@ -265,6 +266,15 @@ class FakeNode:
         self.deny.pop(build, None)
         return {}
 
+    def _forget(self, payload: None, build: str, kept: int = 0) -> dict[str, Any]:
+        name = f"keep-{build}" if kept else build
+        needed = [self.default, self.selected, *((r or {}).get("entry") for r in (self.known_good, self.previous))]
+        assert self.trial is None and f"kbuild-{name}" not in needed
+        files = self.staged.pop(build, {})
+        self.entries.pop(f"kbuild-{name}", None)
+        self.installed.discard(build)
+        return {"forgotten": name, "freed": sum(map(len, files.values())), "freed_boot": 20 << 20}
+
     def _k3s(self, payload: None, action: str) -> dict[str, Any]:
         return {"state": action}
 
@@ -281,7 +291,7 @@ class World:
         self.step = 0.0
         self.start = datetime(2027, 1, 4, 2, 0, tzinfo=UTC)  # a Monday
         self.kill_at: int | None = None
-        self.back_to = "known-good"
+        self.back_to, self.only_build = "known-good", ""
         self.points = 0
         self.max_down = 0
         self._uuids = 0
@@ -400,7 +410,8 @@ class World:
         from kbuild_tasks.effects import artifacts
 
         self.build = artifacts.load(self.paths)
-        return Run(self.cluster, self.paths, self.build, order(self.cluster), back_to=self.back_to)
+        chosen = {"back_to": self.back_to, "only_build": self.only_build}
+        return Run(self.cluster, self.paths, self.build, order(self.cluster), **chosen)
 
     def context(self, run: Run, verb: str, name: str) -> Context:
         def emit(kind: str, data: Any) -> None:

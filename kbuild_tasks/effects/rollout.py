@@ -35,6 +35,7 @@ class Run:
     order: Sequence[Sequence[str]]
     ready: Any = None  # () -> None
     back_to: str = "known-good"  # what rollback goes to; "previous": the known-good before the last commit
+    only_build: str = ""  # of prune; "": every build that nothing needs
     away: dict[str, float] = field(default_factory=dict)  # node -> seconds for which it was down
     _seen: dict[str, Any] = field(default_factory=dict)
     _asked: bool = False

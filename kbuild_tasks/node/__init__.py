@@ -21,7 +21,7 @@ LINE = 16384  # characters of a header line at most
 
 PARTS = (
     "protocol", "state", "running", "observe", "health", "stage", "package", "check", "modules", "pacman", "mend",
-    "initramfs", "bootfiles", "trial", "node",
+    "initramfs", "bootfiles", "trial", "forget", "node",
 )  # fmt: skip
 LOADERS = ("systemd_boot", "grub", "extlinux", "raspberrypi")  # in the order in which they are looked for
 
@@ -79,7 +79,7 @@ VERBS: Mapping[str, Mapping[str, str]] = {
     "rollback": {"fence": "number", "to": "word?"},
     "deny": {"build": "build", "why": "base64", "fence": "number"},
     "allow": {"build": "build", "fence": "number"},
-    "forget": {"build": "build", "fence": "number"},
+    "forget": {"build": "build", "fence": "number", "kept": "flag?"},
     "lease": {"fence": "number", "who": "base64", "boot_id": "uuid?"},
     "k3s": {"action": "word", "fence": "number"},
     "journal": {"boot": "word"},

@@ -35,6 +35,7 @@ observe() {
 	words damaged "$damaged"
 	raw deny "$(deny_json)"
 	raw staged "{$(staged_json)}"
+	words builds "$(builds_there | sort -u | tr '\n' ' ')"
 	stored_fence
 	raw fence "$stored"
 	raw lease "$(lease_json)"

@@ -118,39 +118,3 @@ rollback() {  # the default is the known-good kernel's again (to=previous: the o
 	text release "$r_release"
 	text build_id "$r_build_id"
 }
-
-forget() {  # everything of a build that nothing needs any more
-	running
-	loader_find
-	f_release='' f_build_id=''
-	if [ -f "$state/stage/$ask_build/manifest.json" ]; then
-		manifest_fields <"$state/stage/$ask_build/manifest.json" >"$scratch/manifest"
-		f_release=$(sed -n 's/^kernelrelease	//p' "$scratch/manifest") f_build_id=$(sed -n 's/^build_id	//p' "$scratch/manifest")
-	fi
-	for record in known-good trial; do
-		! recall "$record" || [ "$r_build" != "$ask_build" ] || die trial "needs the build $ask_build: it is $record" 'roll out another one first'
-	done
-	[ -z "$f_build_id" ] || [ "$f_build_id" != "$build_id_now" ] || die trial "runs the build $ask_build" 'roll out another one first'
-	if [ -n "$loader" ]; then
-		[ "$default_entry" != "kbuild-$ask_build" ] || die default "boots the build $ask_build by default" 'doit rollback'
-		[ "$armed_entry" != "kbuild-$ask_build" ] || loader_call disarm
-		loader_call drop "kbuild-$ask_build"
-		rm -rf -- "$boot_dir/kbuild/$ask_build"
-		sync -f -- "$boot_dir"
-	fi
-	! recall previous || [ "$r_build" != "$ask_build" ] || remove_durably "$state/previous"
-	forget_modules
-	rm -rf -- "$state/stage/$ask_build" "$state/installed/$ask_build" "$state/links/$ask_build" "$state/packages/$ask_build" "$state/initrd/$ask_build" "$state/releases/$ask_build"
-	text forgotten "$ask_build"
-}
-
-forget_modules() {  # the kept copy goes; the release's directory only if pacman, and no other build, has it
-	local record
-	[ -z "$f_build_id" ] || ! fits name "$f_build_id" || rm -rf -- "${kept:?}/$f_build_id"
-	[ -n "$f_release" ] && fits release "$f_release" && [ "$f_release" != "$release_now" ] || return 0
-	for record in known-good previous trial; do
-		! recall "$record" || [ "$r_release" != "$f_release" ] || return 0
-	done
-	grep -qsx "usr/lib/modules/$f_release/vmlinuz" "$database"/local/*/files && return 0
-	[ ! -f "$state/installed/$ask_build" ] || rm -rf -- "${modules:?}/$f_release"
-}

@@ -8,6 +8,7 @@ Loaded with every dodo.py, so what acts is imported when a task runs.
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -30,20 +31,25 @@ WORDS = {
     "rollback": "go back to the kernel that last passed verify, one node at a time",
     "allow": "let a build that failed on a node be tried there once more",
     "takeover": "take the nodes over from another operator's dead roll-out",
+    "prune": "remove old builds from the nodes: never what runs, is known-good, previous or the default",
 }
 TASKS = (*VERBS, *WORDS)
 
 
 class RolloutTasks:
     """Tasks of one project; `only` (doit rollout only=kubenode7,kubenode8) leaves the other nodes out;
-    `back_to` (doit rollback to=previous) is the kernel that rollback goes to."""
+    `back_to` (doit rollback to=previous) is the kernel that rollback goes to, `build` (doit prune build=0123456789ab)
+    the one that prune removes."""
 
-    def __init__(self, pipeline: Pipeline, only: str | None, back_to: str | None) -> None:
+    def __init__(self, pipeline: Pipeline, only: str | None, back_to: str | None, build: str | None) -> None:
         self.pipeline = pipeline
         self.only = tuple(name for name in (only or "").split(",") if name)
         self.back_to = back_to or "known-good"
         if self.back_to not in ("known-good", "previous"):
             raise ConfigError(f"to={back_to}: rollback goes to known-good or previous", "doit rollback to=previous")
+        self.only_build = build or ""
+        if self.only_build and not re.fullmatch("(keep-)?[0-9a-f]{12}", self.only_build):
+            raise ConfigError(f"build={build}: a build is named by 12 hex digits", "doit status --json, artifacts/")
         self.order = order(pipeline.project.cluster, self.only)
         self.halted = ""  # the task that stopped the roll-out
         self.run: Run | None = None  # of this process, once a task ran
@@ -106,13 +112,12 @@ class RolloutTasks:
                 from kbuild_tasks.effects.rollout import Run
 
                 project = self.pipeline.project
-                if verb in ("rollback", "takeover"):  # these need no kernel to bring
+                if verb in ("rollback", "takeover", "prune"):  # these need no kernel to bring
                     build = artifacts.known(project.paths) or Build("0" * 12, "")
                 else:
                     build = artifacts.load(project.paths)
-                self.run = Run(
-                    project.cluster, project.paths, build, self.order, ready=self._ready, back_to=self.back_to
-                )
+                self.run = Run(project.cluster, project.paths, build, self.order, ready=self._ready)
+                self.run.back_to, self.run.only_build = self.back_to, self.only_build
             return self.run
 
     def _ready(self) -> None:

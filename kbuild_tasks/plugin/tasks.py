@@ -38,7 +38,7 @@ STAGES = {
     "package": "make the packages, into artifacts/",
 }
 # Tasks for which no PKGBUILD is read: it may be what hangs.
-BESIDE = ("prepare", "release", "rollback", "takeover", "allow")
+BESIDE = ("prepare", "release", "rollback", "takeover", "allow", "prune")
 ALL_NODES = "compile"  # the stage that needs every node prepared; the others need the coordinator alone
 
 _current: list[Pipeline] = []
@@ -64,7 +64,7 @@ class Pipeline:
         except KbuildError as error:
             raise InvalidDodoFile(error.render()) from None
         try:
-            self.rollout = RolloutTasks(self, get_var("only"), get_var("to"))
+            self.rollout = RolloutTasks(self, get_var("only"), get_var("to"), get_var("build"))
         except KbuildError as error:
             raise InvalidDodoFile(error.render()) from None
         self.receipts = Receipts(self.project.paths)

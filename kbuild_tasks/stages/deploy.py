@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from kbuild_tasks.core import prune
 from kbuild_tasks.core.errors import KbuildError, NodeRefused, NodeUnreachable
 from kbuild_tasks.core.history import AFTER_ARMING
 from kbuild_tasks.core.model import Outcome
@@ -36,7 +37,10 @@ def run(ctx: Context) -> Outcome:
     while (step := visit.next()).act in acts:
         if not done and visit.run.ready is not None:
             visit.run.ready()
-        acts[step.act](visit)
+        try:
+            acts[step.act](visit)
+        except NodeRefused as error:
+            raise _with_a_way_to_space(visit, error) from None
         done.append(step.act)
         visit.say("")
     if step.act in (Act.REFUSE, Act.DENIED):
@@ -47,6 +51,16 @@ def run(ctx: Context) -> Outcome:
     if not done:
         return Outcome(f"{release} is installed already", run={"state": "fresh"})
     return Outcome(f"installed {release}; {default} stays the default")
+
+
+def _with_a_way_to_space(visit: Visit, error: NodeRefused) -> NodeRefused:
+    """Where there is no room, and old builds take some: say how they go."""
+    if error.word in ("space-root", "space-boot") and (
+        builds := prune.old(visit.answer, visit.history, visit.build.build)
+    ):
+        several = f"{len(builds)} old builds" if len(builds) > 1 else "an old build"
+        error.hint = f"doit prune:{visit.node.name} removes {several} there; else {error.hint or 'df -h there'}"
+    return error
 
 
 def _look(visit: Visit) -> None:

@@ -256,7 +256,7 @@ def test_forget_takes_only_what_nothing_needs(node: World) -> None:
     node.boots()
     node.runs(NEW, "b" * 40)
     node.good("commit", build=first)
-    assert node.refused("forget", build=first).word == "trial"
+    assert node.refused("forget", build=first).word == "needed"
     second = node.deploy(
         node.package(release="6.1.3-next", version="6.1.3-1", content=b"3"), release="6.1.3-next", build_id="c" * 40
     )

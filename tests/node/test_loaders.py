@@ -46,6 +46,8 @@ def life(node: World, boots, base: str, keep: bool = True) -> str:
     assert node.good("rollback", to="previous")["default"] == default
     assert boots() == default
     node.runs(OLD, OLD_ID, "33333333-2222-4333-8444-555555555555")
+    assert node.refused("forget", build=build).word == "needed"
+    node.good("deny", build=build, why="")
     node.good("forget", build=build)
     assert entry not in [e["id"] for e in node.good("observe")["loader"]["entries"]]
     assert boots() == default
@@ -393,6 +395,7 @@ def test_raspberry_pi(world: World, config: str) -> None:
     node.good("rollback", to="previous")
     assert firmware.boots() == default
     node.runs(OLD, OLD_ID)
+    node.good("deny", build=build, why="")
     node.good("forget", build=build)
     assert firmware.boots() == default
     # and config.txt as it was is still in there

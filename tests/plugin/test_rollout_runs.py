@@ -194,6 +194,25 @@ def test_rollback_one_after_the_other(ready: Workbench) -> None:
     assert world(ready)["max_down"] == 1
 
 
+def test_prune_is_a_word_of_its_own(ready: Workbench) -> None:
+    for number in range(4):
+        build(ready.root, b"%d" % number * 999)
+        ready.doit("rollout", "only=n7")
+    staged = list(world(ready)["nodes"]["n7"]["staged"])
+    assert len(staged) == 4
+    assert "prune" not in ready.doit("plan")
+    out = ready.doit("prune:n7", "build=" + staged[0])
+    assert re.search(rf"  done   prune:n7 +removed {staged[0]}: .* MiB of / and 20 MiB of /boot are free again", out), (
+        out
+    )
+    out = ready.doit("prune")
+    assert re.search(rf"  done   prune:n7 +removed {staged[1]}: ", out), out
+    assert re.search("  fresh  prune +3 nodes", ready.doit("prune"))
+    assert list(world(ready)["nodes"]["n7"]["staged"]) == staged[2:]
+    assert f"n7 needs build {staged[2]}: previous" in ready.doit("prune:n7", "build=" + staged[2], check=1)
+    assert "build=x: a build is named by 12 hex digits" in ready.doit("prune", "build=x", check=3)
+
+
 def test_a_second_operator_is_refused_and_takes_over_by_word(ready: Workbench) -> None:
     ready.doit("deploy")
     value = world(ready)
@@ -209,7 +228,7 @@ def test_a_second_operator_is_refused_and_takes_over_by_word(ready: Workbench) -
 
 def test_the_list_names_them(ready: Workbench) -> None:
     listed = ready.doit("list")
-    for name in ("deploy", "reboot", "verify", "rollout", "rollback", "allow", "takeover"):
+    for name in ("deploy", "reboot", "verify", "rollout", "rollback", "allow", "takeover", "prune"):
         assert any(line.split()[:1] == [name] and len(line.split()) > 2 for line in listed.splitlines()), listed
     assert "reboot:n2" in ready.doit("list", "--all")
     assert os.path.exists(ready.root / "build")

@@ -17,11 +17,11 @@ from kbuild_tasks.effects import helper, journal, lease, reach, transfer
 from kbuild_tasks.effects import k3s as k3s_effects
 from kbuild_tasks.effects.resume import unit
 from kbuild_tasks.effects.rollout import journal_file
-from kbuild_tasks.stages import allow, deploy, reboot, rollback, takeover, verify
+from kbuild_tasks.stages import allow, deploy, prune, reboot, rollback, takeover, verify
 from tests.fake_nodes import World
 
 STAGES = {"deploy": deploy, "reboot": reboot, "verify": verify, "rollback": rollback, "allow": allow}
-STAGES["takeover"] = takeover
+STAGES |= {"takeover": takeover, "prune": prune}
 
 
 def act(world: World, *verbs: str, name: str = "n7") -> Any:
@@ -376,6 +376,78 @@ def test_a_newer_build_takes_the_place_of_an_armed_one(tmp_path: Path, monkeypat
     act(world, "deploy", "reboot", "verify")
     assert states(world).count("UNCORDONED") == 1
     assert world.nodes["n7"].boots == [world.build.entry]
+
+
+def rolled_out(world: World, *builds: bytes) -> list[str]:
+    """One build after the other, each verified on n7."""
+    for data in builds:
+        world.package(data * 100)
+        act(world, "deploy", "reboot", "verify")
+    return sorted(world.nodes["n7"].staged, key=lambda build: world.nodes["n7"].boots.index(f"kbuild-{build}"))
+
+
+def test_old_builds_go_by_the_users_word_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(tmp_path, monkeypatch)
+    node = world.nodes["n7"]
+    assert "nothing was rolled out there" in act(world, "prune").message
+    builds = rolled_out(world, b"one", b"two", b"three", b"four")
+    assert len(node.staged) == 4, "no roll-out removes any"
+    outcome = act(world, "prune")
+    assert outcome.run["removed"] == sorted(builds[:2])
+    assert "MiB of / and 40 MiB of /boot are free again; known-good 6.1.192-cluster, previous" in outcome.message
+    assert set(node.staged) == set(builds[2:]) and node.holder is None
+    again = act(world, "prune")
+    assert again.run == {"state": "fresh"} and again.message.startswith("nothing to remove; known-good 6.1.192")
+
+
+def test_one_build_goes_or_it_is_said_why_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(tmp_path, monkeypatch)
+    builds = rolled_out(world, b"one", b"two", b"three", b"four")
+    for build, why in ((builds[3], "known-good"), (builds[2], "previous")):
+        world.only_build = build
+        assert refused(world, "prune").message == f"n7 needs build {build}: {why}"
+    world.only_build = builds[1]
+    assert act(world, "prune").run["removed"] == [builds[1]]
+    assert set(world.nodes["n7"].staged) == {builds[0], *builds[2:]}
+    assert act(world, "prune").run == {"state": "fresh"}
+
+
+def test_nothing_is_removed_in_the_middle_of_a_roll_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(tmp_path, monkeypatch)
+    node = world.nodes["n7"]
+    builds = rolled_out(world, b"one", b"two", b"three")
+    world.package(b"four" * 100)
+    act(world, "deploy", "reboot")
+    assert f"n7 is in the middle of build {world.build.build} (BACK since" in refused(world, "prune").message
+    assert len(node.staged) == 4
+    act(world, "verify")
+    node.holder, node.fence = {"who": "eve@n9:/srv/p", "since": 0}, 99
+    assert "is in the roll-out of eve@n9" in refused(world, "prune").message
+    assert set(builds) < set(node.staged)
+
+
+def test_no_room_names_the_way_to_some(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(tmp_path, monkeypatch)
+    node = world.nodes["n7"]
+    rolled_out(world, b"one", b"two", b"three")
+    world.package(b"four" * 100)
+
+    def full(answer: dict[str, Any]) -> dict[str, Any]:
+        error = NodeRefused("n7 has 3 MiB free in /boot and needs 20", "remove old kernels there: ls /boot")
+        error.word = "space-boot"
+        raise error
+
+    for verb in ("stage-put", "check", "bootfiles"):
+        node.lies = {verb: full}
+        error = refused(world, "deploy")
+        assert error.hint == "doit prune:n7 removes an old build there; else remove old kernels there: ls /boot"
+    assert states(world)[-2:] == ["INSTALLED", "HELD"]
+    node.lies = {}
+    lease_of = node.holder
+    act(world, "prune")
+    assert len(node.staged) == 3 and world.build.build in node.staged, "what is being rolled out stays"
+    assert node.holder == lease_of is not None, "and the roll-out keeps its lease"
+    act(world, "deploy", "reboot", "verify")
 
 
 class FakeKubernetes:
