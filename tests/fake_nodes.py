@@ -204,7 +204,7 @@ class FakeNode:
             raise NodeRefused(f"{self.name} denied")
         return {"ok": True, "signed": bool(signed)}
 
-    def _install(self, payload: None, build: str) -> dict[str, Any]:
+    def _install(self, payload: None, build: str, signed: int = 0) -> dict[str, Any]:
         if self.known_good is None:
             self.known_good = {**OLD, "entry": self.default}
         self.installed.add(build)

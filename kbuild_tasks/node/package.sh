@@ -61,23 +61,28 @@ load_packages() {  # of the build that was loaded: those that were staged, in $p
 	[ -n "$kernel_package" ] || die missing "has no package with usr/lib/modules/$release/vmlinuz staged" 'run doit deploy again'
 }
 
-signed_by_trusted() {  # signed_by_trusted FILE: does FILE.sig verify with pacman's keyring, by a key that is trusted in it?
+signed_by_trusted() {  # signed_by_trusted FILE: does FILE.sig verify with pacman's keyring, by a key that is trusted in it? When, in $signed_at
 	local ring
 	ring=$root/etc/pacman.d/gnupg
 	[ -d "$ring" ] || return 1
-	gpg --homedir "$ring" --batch --no-tty --no-auto-check-trustdb --status-fd 1 --verify "$1.sig" "$1" 2>/dev/null 9>&- |
+	signed_at=$(gpg --homedir "$ring" --batch --no-tty --no-auto-check-trustdb --status-fd 1 --verify "$1.sig" "$1" 2>/dev/null 9>&- |
 		awk '
 			/^\[GNUPG:\] (BADSIG|ERRSIG|EXPSIG|EXPKEYSIG|REVKEYSIG|NODATA) / { bad = 1 }
-			/^\[GNUPG:\] VALIDSIG / { valid++ }
+			/^\[GNUPG:\] VALIDSIG / { valid++; at = $5 }
 			/^\[GNUPG:\] TRUST_(FULLY|ULTIMATE)/ { trusted++ }
-			END { exit !(valid == 1 && trusted == 1 && !bad) }
-		'
+			END { if (valid == 1 && trusted == 1 && !bad) print at }
+		')
+	fits number "$signed_at"
 }
 
 check_signatures() {  # $signed: "true" when every package is signed; refuses what must be and is not, or is badly
-	local file must
-	signed=true must=$ask_signed
+	local file must newest
+	signed=true oldest='' must=$ask_signed
 	[ ! -e "$settings/require-signature" ] || must=1
+	[ "$must" != 0 ] || {  # not looked at, by the user's word; root's own file on the node stands above it
+		signed=false
+		return 0
+	}
 	for file in $packages; do
 		if [ ! -f "$folder/$file.sig" ]; then
 			signed=false
@@ -85,11 +90,28 @@ check_signatures() {  # $signed: "true" when every package is signed; refuses wh
 				'build.sign_key in cluster.yaml, then: doit package deploy'
 		else
 			signed_by_trusted "$folder/$file" || die signature "does not trust the signature of $file" \
-				'there: pacman-key --add KEY.asc, pacman-key --lsign-key FINGERPRINT'
+				'there: pacman-key --add KEY.asc, pacman-key --lsign-key FINGERPRINT; is the key expired?'
+			[ -n "$oldest" ] && [ "$oldest" -le "$signed_at" ] || oldest=$signed_at
 		fi
 	done
 	[ ! -f "$folder/manifest.json.sig" ] || signed_by_trusted "$folder/manifest.json" ||
 		die signature 'does not trust the signature of the manifest' 'there: pacman-key --add KEY.asc, pacman-key --lsign-key FINGERPRINT'
+	# Where signatures count, an old one is a build that somebody brings again: its faults are known by now.
+	newest=0
+	[ ! -f "$state/newest-signature" ] || read -r newest <"$state/newest-signature" || :
+	fits number "$newest" || die state 'has a damaged record of the newest signature' "look at $state/newest-signature there"
+	[ "$must" != 1 ] || [ "$oldest" -ge "$newest" ] || die signature \
+		"does not take a build that was signed on $(date -d "@$oldest" '+%Y-%m-%d %H:%M UTC'), before its known-good one ($(date -d "@$newest" '+%Y-%m-%d %H:%M UTC'))" \
+		'if it is wanted all the same: doit forget package, then doit signs it anew'
+}
+
+remember_signature() {  # remember_signature BUILD: what was signed before this known-good build is not taken any more
+	local at newest
+	newest=0
+	[ -f "$state/signed/$1" ] && read -r at <"$state/signed/$1" || return 0
+	[ ! -f "$state/newest-signature" ] || read -r newest <"$state/newest-signature" || :
+	fits number "$at" && fits number "$newest" && [ "$at" -gt "$newest" ] || return 0
+	printf '%s\n' "$at" | put_file "$state/newest-signature" || exit 3
 }
 
 package_field() {  # package_field FILE FIELD: what pacman says of it, in $field

@@ -111,6 +111,10 @@ record_files() {  # what the packages brought: installed/<build>, links/<build>,
 	grep -v '^link:' "$scratch/mtree" | put_file "$state/installed/$ask_build" || exit 3
 	{ grep '^link:' "$scratch/mtree" || :; } | put_file "$state/links/$ask_build" || exit 3
 	put_file "$state/packages/$ask_build" <"$scratch/names"
+	if [ "$signed" = true ]; then
+		mkdir -p -- "$state/signed"
+		printf '%s\n' "$oldest" | put_file "$state/signed/$ask_build" || exit 3
+	fi
 	printf '%s\n' "$release" >"$state/releases/$ask_build"
 	grep -q "^[0-9a-f]\{64\}  usr/lib/modules/$release/vmlinuz\$" "$state/installed/$ask_build" ||
 		die pacman "has no list of files of $kernel_package in pacman's database" 'run doit deploy again'

@@ -86,6 +86,7 @@ commit() {
 		remember previous "$r_release" "$r_build_id" "$r_build" "$r_entry"
 	fi
 	remember known-good "$c_release" "$c_build_id" "$ask_build" "$c_entry" "$(date +%s)"
+	remember_signature "$ask_build"
 	remove_durably "$state/trial"
 	dead_man_off
 	text default "$default_entry"

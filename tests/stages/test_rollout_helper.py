@@ -3,7 +3,9 @@ asked through the same door as any node; its boots are carried out by the test."
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,11 +24,12 @@ from kbuild_tasks.effects.files import sha256_file, write_json
 from kbuild_tasks.effects.rollout import Run, journal_file
 from kbuild_tasks.effects.waiting import Wait
 from kbuild_tasks.node import version
-from kbuild_tasks.stages import allow, deploy, reboot, rollback, verify
+from kbuild_tasks.stages import allow, deploy, prune, reboot, rollback, verify
+from tests.node.test_signatures import Keys, sign
 from tests.node.world import BOOT_ID, NEW, NEW_ID, OLD, OLD_ID, World, new_world
 
 pytestmark = [pytest.mark.real, pytest.mark.skipif(os.geteuid() != 0, reason="the helper's state belongs to root")]
-STAGES = {"deploy": deploy, "reboot": reboot, "verify": verify, "rollback": rollback, "allow": allow}
+STAGES = {"deploy": deploy, "reboot": reboot, "verify": verify, "rollback": rollback, "allow": allow, "prune": prune}
 
 
 class Cluster:
@@ -35,7 +38,6 @@ class Cluster:
     def __init__(self, root: Path, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         self.world = world
         self.boots: list[str] = []
-        self.kernels = {"default": (OLD, OLD_ID)}
         rollout = model.Rollout(settle=0, verify_modules=("overlay",), panic_timeout=7, signature="off")
         # "ssh", so that it is not taken for the coordinator; the door below is the local one
         node = model.Node("n7", "127.0.0.1", "ssh")
@@ -49,15 +51,10 @@ class Cluster:
             rollout,
         )
         self.paths = Paths.of(self.cluster)
-        path = world.package()
-        digest = sha256_file(path)
-        assert digest
-        package = Package(path.name, "linux-cluster", digest, path.stat().st_size)
         self.paths.artifacts.mkdir(parents=True)
-        (self.paths.artifacts / path.name).write_bytes(path.read_bytes())
-        made = build_manifest([package], NEW, {}, package_inputs={}, nodes=None, commit=None) | {"build_id": NEW_ID}
-        write_json(self.paths.artifacts / "manifest.json", made)
-        self.build = artifacts.load(self.paths)
+        self.known: dict[str, tuple[str, str]] = {}  # entry -> what boots behind it
+        self.back_to = "known-good"
+        self.bring(NEW, NEW_ID)
         monkeypatch.setattr(helper, "_argv", lambda cluster, node, alone: [world.shell, str(world.helper)])
         monkeypatch.setattr(helper, "version", lambda: version(str(world.root)))
         monkeypatch.setattr(remote, "hang_up", lambda cluster, node: None)
@@ -75,18 +72,33 @@ class Cluster:
         world.stand_in("modprobe", "exit 0")
         world.write("proc/modules", "overlay 1 0 - Live 0x0\n")
 
+    def bring(self, release: str, build_id: str, version: str = "6.1.2-1", content: bytes = b"new") -> None:
+        """A kernel into artifacts/, in the place of the one before."""
+        path = self.world.package(release, version=version, content=content)
+        digest = sha256_file(path)
+        assert digest
+        signature = Path(f"{path}.sig")
+        signed = signature.name if signature.exists() else None
+        package = Package(path.name, "linux-cluster", digest, path.stat().st_size, signed)
+        (self.paths.artifacts / path.name).write_bytes(path.read_bytes())
+        if signed:
+            (self.paths.artifacts / signed).write_bytes(signature.read_bytes())
+        made = build_manifest([package], release, {}, package_inputs={}, nodes=None, commit=None)
+        write_json(self.paths.artifacts / "manifest.json", made | {"build_id": build_id})
+        self.build = artifacts.load(self.paths)
+        self.known[self.build.entry] = (release, build_id)
+
     def boot(self) -> None:
         """What the firmware and systemd-boot do."""
         entry = self.world.boots()
         self.boots.append(entry)
-        release, build_id = (NEW, NEW_ID) if entry == self.build.entry else (OLD, OLD_ID)
-        self.world.runs(release, build_id, str(uuid.uuid4()))
+        self.world.runs(*self.known.get(entry, (OLD, OLD_ID)), str(uuid.uuid4()))
         self.world.write("proc/modules", "overlay 1 0 - Live 0x0\n")
 
     def act(self, *verbs: str) -> Any:
         outcome = None
         for verb in verbs:
-            run = Run(self.cluster, self.paths, self.build, order(self.cluster))
+            run = Run(self.cluster, self.paths, self.build, order(self.cluster), back_to=self.back_to)
             context = Context(self.cluster, self.paths, f"{verb}:n7", self.cluster.nodes["n7"], rollout=run)
             outcome = STAGES[verb].run(context)
         return outcome
@@ -153,6 +165,149 @@ def test_a_reboot_that_was_done_is_not_done_again(cluster: Cluster) -> None:
     with pytest.raises(KbuildError, match="has been rebooted meanwhile"):
         helper.ask(cluster.cluster, cluster.cluster.nodes["n7"], "reboot", {"fence": 9, "boot_id": str(uuid.uuid4())})
     helper.ask(cluster.cluster, cluster.cluster.nodes["n7"], "reboot", {"fence": 9, "boot_id": BOOT_ID})
+
+
+NEXT, NEXT_ID = "6.1.3-next", "c" * 40
+
+
+def two_verified(cluster: Cluster) -> tuple[str, str]:
+    """The entries of two builds, one rolled out after the other."""
+    cluster.act("deploy", "reboot", "verify")
+    first = cluster.build.entry
+    cluster.bring(NEXT, NEXT_ID, "6.1.3-1", b"next")
+    cluster.act("deploy", "reboot", "verify")
+    seen = cluster.world.good("observe")
+    assert (seen["known_good"]["entry"], seen["previous"]["entry"]) == (cluster.build.entry, first)
+    return first, cluster.build.entry
+
+
+def on_the_previous(cluster: Cluster, first: str, second: str) -> None:
+    """It runs the first build by default, with its modules; the second is not gone back to, nor brought again."""
+    seen = cluster.world.good("observe")
+    assert (seen["release"], seen["build_id"], seen["loader"]["default"]) == (NEW, NEW_ID, first)
+    assert (seen["known_good"]["entry"], seen["trial"], seen["loader"]["armed"]) == (first, None, "")
+    assert [entry["build"] for entry in seen["deny"]] == [second.removeprefix("kbuild-")]
+    assert cluster.world.path(f"usr/lib/modules/{NEW}/vmlinuz").read_bytes().startswith(b"NEW KERNEL newnew")
+    assert cluster.world.boots() == first
+
+
+def test_back_to_the_one_before(cluster: Cluster) -> None:
+    first, second = two_verified(cluster)
+    cluster.back_to = "previous"
+    outcome = cluster.act("rollback")
+    assert f"came back on its previous {NEW} after" in outcome.message
+    assert f"build {second.removeprefix('kbuild-')} is not tried again there" in outcome.message
+    on_the_previous(cluster, first, second)
+    assert cluster.states()[-1] == "ROLLED_BACK"
+    assert "is not tried again there" in cluster.refused("deploy").message
+    boots = len(cluster.boots)
+    again = cluster.act("rollback")
+    assert again.message == f"runs its previous {NEW}" and again.run == {"state": "fresh"}
+    assert len(cluster.boots) == boots, "asked once more it does not go forward again"
+    on_the_previous(cluster, first, second)
+    cluster.back_to = "known-good"
+    assert cluster.act("rollback").run == {"state": "fresh"}
+    cluster.bring("6.1.4-mended", "d" * 40, "6.1.4-1", b"mended")
+    cluster.act("deploy", "reboot", "verify")
+    seen = cluster.world.good("observe")
+    assert (seen["release"], seen["previous"]["entry"]) == ("6.1.4-mended", first)
+
+
+def test_back_to_the_one_before_killed_at_every_question(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However it is cut short, the same word brings it to the same end, and never on to the kernel that was left."""
+    first, second = two_verified(cluster)
+    cluster.back_to = "previous"
+    root, kept = cluster.world.root, cluster.world.top / "kept"
+    rollout = cluster.paths.build / "rollout"
+    shutil.copytree(root, kept, symlinks=True)
+    shutil.copytree(rollout, cluster.world.top / "journals")
+    ask, count = helper.ask, 0
+
+    class Killed(BaseException):
+        pass
+
+    def killing(*args: Any, **more: Any) -> Any:
+        nonlocal count
+        answer = ask(*args, **more)
+        count -= 1
+        if count == 0:
+            raise Killed
+        return answer
+
+    monkeypatch.setattr(helper, "ask", killing)
+    points = 0
+    while True:
+        points += 1
+        for folder, copy in ((root, kept), (rollout, cluster.world.top / "journals")):
+            shutil.rmtree(folder)
+            shutil.copytree(copy, folder, symlinks=True)
+        count = points
+        try:
+            cluster.act("rollback")
+        except Killed:
+            cluster.boots.clear()
+            count = -1
+            cluster.act("rollback")
+            on_the_previous(cluster, first, second)
+            assert second not in cluster.boots
+            continue
+        break
+    assert points > 6
+
+
+def test_a_previous_kernel_whose_entry_is_gone_changes_nothing(cluster: Cluster) -> None:
+    first, second = two_verified(cluster)
+    cluster.back_to = "previous"
+    cluster.world.path(f"boot/loader/entries/{first}.conf").unlink()
+    error = cluster.refused("rollback")
+    assert error.message == f"n7 has no boot entry {first} of its previous {NEW}"
+    seen = cluster.world.good("observe")
+    assert seen["known_good"]["entry"] == seen["loader"]["default"] == second and seen["deny"] == []
+    assert cluster.act("deploy").run == {"state": "fresh"}, "what it runs is as good as before"
+
+
+def test_prune_after_three(cluster: Cluster) -> None:
+    first, second = two_verified(cluster)
+    cluster.bring("6.1.4-third", "d" * 40, "6.1.4-1", b"third")
+    cluster.act("deploy", "reboot")
+    assert "is in the middle of build" in cluster.refused("prune").message
+    cluster.act("verify")
+    outcome = cluster.act("prune")
+    assert outcome.run["removed"] == [first.removeprefix("kbuild-"), f"keep-{OLD_ID[:12]}"]
+    assert outcome.run["freed"] > 0 and outcome.run["freed_boot"] > 0
+    entries = [entry["id"] for entry in cluster.world.good("observe")["loader"]["entries"]]
+    assert sorted(entries) == sorted(["arch", second, cluster.build.entry])
+    assert cluster.act("prune").run == {"state": "fresh"}
+    cluster.back_to = "previous"
+    assert f"came back on its previous {NEXT}" in cluster.act("rollback").message
+    outcome = cluster.act("prune")  # what was taken back is none to go back to
+    assert outcome.run["removed"] == [cluster.build.build]
+
+
+def test_signatures_are_required_through_all_of_it(cluster: Cluster) -> None:
+    world = cluster.world
+    settings = dataclasses.replace(cluster.cluster.rollout, signature="required")
+    cluster.cluster = dataclasses.replace(cluster.cluster, rollout=settings)
+    keys = Keys(world)
+    try:
+        builder, stranger = keys.make("builder"), keys.make("stranger")
+        keys.trust(builder)
+        assert "n7 may only install signed packages" in cluster.refused("deploy").message
+        assert cluster.states() == [] and world.good("observe")["known_good"] is None
+        make = world.package
+        world.package = lambda *args, **more: sign(signer, make(*args, **more))  # type: ignore[method-assign]
+        signer = stranger
+        cluster.bring(NEW, NEW_ID)
+        error = cluster.refused("deploy")
+        assert "n7 does not trust the signature" in error.message and "pacman-key --lsign-key" in (error.hint or "")
+        assert cluster.states() == []
+        signer = builder
+        cluster.bring(NEW, NEW_ID)
+        cluster.act("deploy", "reboot", "verify")
+        assert world.good("observe")["known_good"]["build"] == cluster.build.build
+        world.package = make  # type: ignore[method-assign]
+    finally:
+        keys.close()
 
 
 def test_what_the_helper_would_refuse_is_not_sent(cluster: Cluster) -> None:
