@@ -39,6 +39,7 @@ class Sight:
     what: str
     at: float
     told: str = ""
+    hint: str = ""
 
 
 def sight_of(stderr: str) -> str:
@@ -59,19 +60,36 @@ def not_back(sights: Sequence[Sight], waited: float, address: str, old_release: 
             f"did not go down within {waited:.0f} s: it still runs the boot in which it was asked",
             "a service may not stop: systemctl list-jobs there; then doit rollout goes on where it stopped",
         )
+    if last.what == OLD_BOOT:
+        return (
+            f"was away from second {down:.0f} to {last.at:.0f}, and still runs the boot in which it was asked: "
+            "its network or its sshd was gone, it did not reboot",
+            "look at its network, and at systemctl list-jobs there; then doit rollout goes on where it stopped",
+        )
     if last.what == HOST_KEY:
         return (
             "is back with another host key than the known one; it was not accepted",
-            "find out why before you trust it (was it installed anew?); nothing more was done to it",
+            f"find out why before you trust it; {last.hint or 'was it installed anew?'}; then doit rollout goes on",
         )
     if last.what == LOGIN:
         return "is back, but does not let the account in", f"look at its console, or power-cycle it: {once}"
     if last.what == SUDO:
         return "is back, but its helper may not be run", f"look at sudoers there, or power-cycle it: {once}"
+    if last.what == REFUSED and SILENT not in [sight.what for sight in sights]:  # a reboot takes the network away
+        return (
+            f"stopped its sshd after {down:.0f} s, and was never seen without its network since: it hangs on its way "
+            f"down, or came back without sshd ({address} refuses connections)",
+            f"look at its console, or power-cycle it: {once}",
+        )
     if last.what == REFUSED:
         return (
             f"is back, but its sshd does not run: {address} refuses connections",
             f"look at its console, or power-cycle it: {once}",
+        )
+    if last.what == LOST:
+        return (
+            f"answers at {address}, but not as a node that is up",
+            f"see what it says above, look at its console, or power-cycle it: {once}",
         )
     since = f"{waited - down:.0f} s" if down is not None else f"{waited:.0f} s"
     return (

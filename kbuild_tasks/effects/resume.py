@@ -1,4 +1,8 @@
-"""The coordinator's own reboot: a unit that runs `doit rollout` once more when it is back, and is removed by that run.
+"""The coordinator's own reboot: a unit that ends its roll-out (or rollback) when it is back, and is gone with that run.
+
+`only=` names the coordinator: it is the last, so nothing else is left to do, and a boot of this machine must never
+begin what nobody asked for. For the same reason the unit disables itself however its run ends: a coordinator that fell
+back would otherwise roll out whatever lies in artifacts/ at some later boot. A power cut in the run leaves it enabled.
 
 It runs as the user who builds, in the project, with what that user's doit is: nothing of it is root's. Written with the
 user's sudo: the coordinator's builder has it (docs/nodes.md).
@@ -35,8 +39,8 @@ printf '{}\\n'
 """
 
 
-def unit(root: Path, user: str, python: str, path: str, log: Path) -> str:
-    """The unit's text. Raises KbuildError for a path that a unit cannot carry."""
+def unit(root: Path, user: str, python: str, path: str, log: Path, *words: str) -> str:
+    """The unit's text; words: what doit is asked. Raises KbuildError for a path that a unit cannot carry."""
     for text in (str(root), user, python, path, str(log)):
         if not text.isprintable():
             raise KbuildError(f"{text!r} cannot stand in a systemd unit", "move the project to another directory")
@@ -51,7 +55,8 @@ Type=oneshot
 User={_plain(user)}
 WorkingDirectory={_plain(str(root))}
 Environment={_word(f"PATH={path}")}
-ExecStart={_word(python)} -m doit rollout
+ExecStart={_word(python)} -m doit {" ".join(_word(word) for word in words)}
+ExecStopPost=-+/usr/bin/systemctl disable {UNIT}
 StandardOutput=append:{_plain(str(log))}
 StandardError=inherit
 TimeoutStartSec=infinity
@@ -68,15 +73,16 @@ def _plain(text: str) -> str:
 
 def _word(text: str) -> str:
     """One word: in quotes (systemd.syntax(7)); $ would be a variable (systemd.service(5))."""
-    quoted = text.replace("\\\\", "\\\\\\\\").replace('"', '\\\\"').replace("%", "%%").replace("$", "$$")
+    quoted = text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
     return f'"{quoted}"'
 
 
-def install(ctx: Context) -> None:
-    """Raises KbuildError: then the coordinator is not rebooted."""
+def install(ctx: Context, *words: str) -> None:
+    """words: what doit is asked after the boot, "rollout". Raises KbuildError: then the coordinator is not rebooted."""
     user = pwd.getpwuid(os.geteuid()).pw_name
     path = os.environ.get("PATH", remote.SEARCH)
-    text = unit(ctx.paths.root, user, sys.executable, path, ctx.paths.build / "logs" / "rollout-resume.log")
+    log, only = ctx.paths.build / "logs" / "rollout-resume.log", f"only={ctx.cluster.coordinator.name}"
+    text = unit(ctx.paths.root, user, sys.executable, path, log, *words, only)
     remote.ask(ctx.cluster, ctx.cluster.coordinator, remote.script() + _INSTALL, {"unit": text, "name": UNIT})
 
 

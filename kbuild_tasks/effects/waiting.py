@@ -68,7 +68,8 @@ class Wait:
         try:
             answer = observe(self.visit.cluster, self.visit.ctx.paths, self.visit.node, timeout=ASK, alone=True)
         except NodeUnreachable as error:
-            self._saw(diagnosis.sight_of("\n".join([error.message, *error.evidence])), error.message)
+            what = diagnosis.sight_of("\n".join([error.message, *error.evidence]))
+            self._saw(what, error.message, error.hint or "")
             return None
         except NodeRefused as error:
             self._saw(diagnosis.SUDO, error.message)
@@ -80,12 +81,12 @@ class Wait:
             self._saw(diagnosis.OLD_BOOT)
         return answer
 
-    def _saw(self, what: str, told: str = "") -> None:
+    def _saw(self, what: str, told: str = "", hint: str = "") -> None:
         if self.sights and self.sights[-1].what == what:
-            told = told or self.sights[-1].told
-            self.sights[-1] = Sight(what, self.sights[-1].at, told)
+            before = self.sights[-1]
+            self.sights[-1] = Sight(what, before.at, told or before.told, hint or before.hint)
         else:
-            self.sights.append(Sight(what, self.waited, told))
+            self.sights.append(Sight(what, self.waited, told, hint))
 
     def _step(self) -> str:
         down = self.down

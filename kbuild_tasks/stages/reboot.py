@@ -129,6 +129,8 @@ def _arm(visit: Visit) -> None:
 
 def _commit_to_it(visit: Visit) -> None:
     _may_go_down(visit)  # once more: a drain takes its time, and it may have been armed by a run that was killed
+    if visit.node.connection == "local":
+        install(visit.ctx, "rollout")
     seen = visit.seen
     console = console_size(visit)  # what stands there now was said by earlier boots
     visit.record("REBOOTING", boot_id=seen.boot_id, console=console, **{"from": seen.release})
@@ -151,7 +153,7 @@ def _wait(visit: Visit) -> str:
     if not visit.answer and _is_there(visit) and visit.seen.boot_id != boot_id:
         return "after a reboot that an earlier run asked for"
     if itself:
-        install(visit.ctx)
+        install(visit.ctx, "rollout")  # again: a run that was killed may have been so before it
     if visit.answer:
         _ask(visit, boot_id)
     if itself:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kbuild_tasks.core.errors import KbuildError, NodeRefused, NodeUnreachable
 from kbuild_tasks.core.model import Outcome
-from kbuild_tasks.effects import helper, k3s, reach
+from kbuild_tasks.effects import helper, k3s, reach, resume
 from kbuild_tasks.effects import node as remote
 from kbuild_tasks.effects.context import Context
 from kbuild_tasks.effects.rollout import Visit
@@ -87,6 +87,8 @@ def _reboot(visit: Visit) -> tuple[float, str]:
     if down := reach.silent(others):
         raise NodeRefused(f"{visit.node.name} is not rebooted while {', '.join(down)} is down", "bring it back first")
     warning = k3s.leave(visit) if visit.node.k3s else ""
+    if visit.node.connection == "local":
+        resume.install(visit.ctx, f"rollback:{visit.node.name}", f"to={visit.run.back_to}")
     wait = Wait(visit, visit.seen.boot_id)
     visit.say("rebooting")
     try:
@@ -103,6 +105,8 @@ def _reboot(visit: Visit) -> tuple[float, str]:
 
 def _settled(visit: Visit, taken_back: str, told: str, said: str = "") -> Outcome:
     warning = k3s.take_pods_again(visit) if visit.node.k3s else ""
+    if visit.node.connection == "local":
+        resume.remove(visit.ctx)
     again = (visit.history.state, visit.history.build) == ("ROLLED_BACK", taken_back)
     if taken_back and not again:
         visit.journal.append(taken_back, "ROLLED_BACK", WHY)

@@ -251,6 +251,15 @@ OLD_BOOT, SILENT = Sight(diagnosis.OLD_BOOT, 0.2), Sight(diagnosis.SILENT, 5.0)
             [SILENT, Sight(diagnosis.HOST_KEY, 30)],
             "is back with another host key than the known one; it was not accepted",
         ),
+        (
+            [OLD_BOOT, Sight(diagnosis.REFUSED, 4)],
+            "stopped its sshd after 4 s, and was never seen without its network since: it hangs on its way down",
+        ),
+        (
+            [OLD_BOOT, SILENT, Sight(diagnosis.OLD_BOOT, 31)],
+            "was away from second 5 to 31, and still runs the boot in which it was asked",
+        ),
+        ([SILENT, Sight(diagnosis.LOST, 30)], "answers at 10.0.0.9 port 22, but not as a node that is up"),
         ([SILENT, Sight(diagnosis.LOGIN, 30)], "is back, but does not let the account in"),
         ([SILENT, Sight(diagnosis.SUDO, 30)], "is back, but its helper may not be run"),
     ],
@@ -258,6 +267,12 @@ OLD_BOOT, SILENT = Sight(diagnosis.OLD_BOOT, 0.2), Sight(diagnosis.SILENT, 5.0)
 def test_why_a_node_is_not_back(sights: list[Sight], says: str) -> None:
     told, hint = diagnosis.not_back(sights, 600, "10.0.0.9 port 22", "6.1.190")
     assert says in told and hint
+
+
+def test_how_another_host_key_is_accepted_is_in_its_hint() -> None:
+    sights = [SILENT, Sight(diagnosis.HOST_KEY, 30, hint="ssh-keygen -R x")]
+    _, hint = diagnosis.not_back(sights, 600, "10.0.0.9 port 22", "6.1.190")
+    assert hint == "find out why before you trust it; ssh-keygen -R x; then doit rollout goes on"
 
 
 @pytest.mark.parametrize(

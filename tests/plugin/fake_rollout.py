@@ -1,7 +1,8 @@
 """A doit whose nodes are fakes (tests/fake_nodes.py) that outlive the process: their state is kept in build/world.json.
 
 FAKE_FAULTS="n7=panic" gives faults to nodes, FAKE_KILL=17 kills this process at the 17th point, FAKE_REAL_SLEEP=1 makes
-pauses real, a thousandth as long.
+pauses real, a thousandth as long. FAKE_COORDINATOR=1: n1 is a node as well, the machine that this process runs on: it
+ends by kill -9 when n1 goes down, and build/unit is what would start it again.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Forever(fake_nodes.World):
 
 
 def install(root: Path) -> None:
-    names = "n7 n2 n3"
+    names = "n7 n2 n3 n1" if os.environ.get("FAKE_COORDINATOR") else "n7 n2 n3"
     artifacts = (root / "artifacts/manifest.json").exists()
     if not artifacts:
         return
@@ -67,6 +68,8 @@ def install(root: Path) -> None:
                 save(world, saved)
 
     helper.ask = saving  # type: ignore[assignment]
+    if os.environ.get("FAKE_COORDINATOR"):
+        on_this_machine(world, saved)
     if os.environ.get("FAKE_REAL_SLEEP"):
         sleep = clock.sleep
 
@@ -89,3 +92,30 @@ def save(world: Forever, path: Path) -> None:
     scratch = path.with_suffix(".tmp")
     scratch.write_text(json.dumps(value))
     scratch.rename(path)
+
+
+def on_this_machine(world: Forever, saved: Path) -> None:
+    """The coordinator's own boot takes this process with it; its unit is written where a test finds it."""
+    from kbuild_tasks.effects import node, resume
+
+    write, sleep = node.ask, clock.sleep
+
+    def ask(cluster: Any, where: Any, text: str, values: Any = None, *args: Any, **more: Any) -> Any:
+        if resume.UNIT not in str((values or {}).get("name")):
+            return write(cluster, where, text, values, *args, **more)
+        (saved.parent / "unit").write_text(values["unit"])
+        return {}
+
+    def sleeping(seconds: float) -> None:
+        sleep(seconds)
+        for fake in world.nodes.values():
+            boots = len(fake.boots)
+            fake.settle()
+            if fake.name == "n1" and len(fake.boots) > boots:
+                world.time += 60
+                fake.settle()  # and is up again
+                save(world, saved)
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    node.ask = ask  # type: ignore[assignment]
+    clock.sleep = sleeping  # type: ignore[assignment]

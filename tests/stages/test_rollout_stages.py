@@ -632,9 +632,12 @@ def test_an_agent_is_emptied_before_it_goes_back(k3s: World) -> None:
 
 
 def test_the_unit_that_goes_on_after_the_coordinators_reboot() -> None:
-    text = unit(Path('/srv/a "b" 100%'), "builder", "/srv/$x/python", "/bin:/usr/bin", Path("/srv/log"))
-    assert 'ExecStart="/srv/$$x/python" -m doit rollout\n' in text
+    text = unit(
+        Path('/srv/a "b" 100%'), "builder", "/srv/$x/python", "/bin:/usr/bin", Path("/srv/log"), "rollout", "only=n1"
+    )
+    assert 'ExecStart="/srv/$$x/python" -m doit "rollout" "only=n1"\n' in text
+    assert "\nExecStopPost=-+/usr/bin/systemctl disable kbuild-rollout-resume.service\n" in text
     assert 'WorkingDirectory=/srv/a "b" 100%%\n' in text
     assert "User=builder\n" in text and 'Environment="PATH=/bin:/usr/bin"\n' in text
     with pytest.raises(KbuildError, match="cannot stand in a systemd unit"):
-        unit(Path("/srv/a\nExecStart=/bin/evil"), "builder", "python", "/bin", Path("/l"))
+        unit(Path("/srv/a\nExecStart=/bin/evil"), "builder", "python", "/bin", Path("/l"), "rollout")
