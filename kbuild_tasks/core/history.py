@@ -21,7 +21,8 @@ class History:
     data      all that the records of this attempt remember, later ones over earlier ones
     held      why it stopped, of a HELD that was not lifted; "" for none
     kind      of held: "lost" (not seen again: it may yet come), "verify" (on the new kernel, and not well),
-              "expired" (nobody verified it in time), "given-up" (for another build), "other"
+              "expired" (nobody verified it in time), "not-tried" (its loader did not), "given-up" (for another build),
+              "other"
     failed    builds that failed here and were not allowed again: build -> why
     known     every build that the journal tells of
     since     time of the last record, and its note
@@ -62,7 +63,7 @@ def fold(records: Sequence[Record]) -> History:
                 failed[record.build] = record.note
             data |= record.data
             build = record.build
-            if kind in ("expired", "given-up"):
+            if kind in ("expired", "not-tried", "given-up"):
                 state = ""
             continue
         if record.build != build or record.state == "STAGED":

@@ -40,6 +40,14 @@ def expired(visit: Visit, why: str) -> KbuildError:
     return visit.hold(error, "expired")
 
 
+def not_tried(visit: Visit, error: KbuildError) -> KbuildError:
+    """It booted its old kernel though the trial was armed: the build is not to blame, and nothing stays armed for some
+    later boot."""
+    visit.do("disarm")
+    k3s.take_pods_again(visit)
+    return visit.hold(error, "not-tried")
+
+
 def lost(visit: Visit, error: NodeUnreachable) -> NodeUnreachable:
     """The deadline is over; what its console said last, where it is recorded, tells more than silence."""
     _, evidence = diagnosis.reason(_console(visit))

@@ -30,13 +30,14 @@ def run(ctx: Context) -> Outcome:
     if visit.state in AFTER_ARMING:  # it may be down: reboot and verify wait for it
         return Outcome(f"is on its way into {visit.build.release}", run={"state": "fresh"})
     _look(visit)
-    k3s.api(visit)  # what could not be emptied later is not begun
     acts = {Act.STAGE: _stage, Act.INSTALL: _install, Act.BOOTFILES: _bootfiles, Act.ABANDON: _abandon}
     acts[Act.UNCORDON] = finish
     done: list[Act] = []
     while (step := visit.next()).act in acts:
-        if not done and visit.run.ready is not None:
-            visit.run.ready()
+        if not done:
+            k3s.api(visit)  # what could not be emptied later is not begun
+            if visit.run.ready is not None:
+                visit.run.ready()
         try:
             acts[step.act](visit)
         except NodeRefused as error:

@@ -19,7 +19,7 @@ from kbuild_tasks.core.nodestate import Act
 from kbuild_tasks.effects import clock, k3s, reach
 from kbuild_tasks.effects import node as remote
 from kbuild_tasks.effects.context import Context
-from kbuild_tasks.effects.endings import console_size, expired, fell_back, lost, undo
+from kbuild_tasks.effects.endings import console_size, expired, fell_back, lost, not_tried, undo
 from kbuild_tasks.effects.resume import install
 from kbuild_tasks.effects.rollout import Visit, take_baseline
 from kbuild_tasks.effects.waiting import NotBack, Wait
@@ -64,7 +64,7 @@ def run(ctx: Context) -> Outcome:
         elif step.act == Act.EXPIRED:
             raise expired(visit, step.why)
         elif step.act == Act.NOT_TRIED:
-            raise visit.hold(visit.stop(step))
+            raise not_tried(visit, visit.stop(step))
         elif step.act in (Act.REFUSE, Act.DENIED):
             raise visit.stop(step)
         else:
@@ -141,7 +141,10 @@ def _carefully(act: Callable[[Visit], T], visit: Visit) -> T:
     try:
         return act(visit)
     except KbuildError as error:
-        undo(visit)
+        try:
+            undo(visit)
+        except KbuildError as failed:  # hides nothing; the next run puts it right
+            error.evidence = (*error.evidence, f"and it is not as it was before: {failed.message}")
         raise visit.hold(error) from None
 
 

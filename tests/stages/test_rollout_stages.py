@@ -94,6 +94,19 @@ def test_a_node_that_comes_back_wrong(
     assert (world.build.build in world.nodes["n7"].deny) == (state == "FELL_BACK")
 
 
+def test_what_its_loader_did_not_try_stays_armed_for_no_later_boot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path, monkeypatch)
+    node = world.nodes["n7"]
+    node.faults = {"not-tried"}
+    refused(world, "deploy", "reboot")
+    assert node.armed == "" and node.trial is None and not node.deny
+    node.faults = set()  # somebody mended the loader
+    act(world, "deploy", "reboot", "verify")
+    assert states(world)[-1] == "UNCORDONED" and node.default == world.build.entry
+
+
 def test_the_console_tells_why_and_only_of_this_boot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(tmp_path, monkeypatch)
     world.nodes["n7"].faults = {"other-build-id"}
@@ -535,6 +548,18 @@ def test_after_a_failed_arm_the_node_takes_pods_again(k3s: World) -> None:
     k3s.nodes["n7"].lies["arm"] = lambda answer: answer | {"armed": ""}
     refused(k3s, "deploy", "reboot")
     assert FakeKubernetes.said == ["drain", "uncordon False"]
+
+
+def test_what_cannot_be_undone_hides_nothing_and_is_put_right_by_the_next_run(k3s: World) -> None:
+    node = k3s.nodes["n7"]
+    node.lies["arm"] = lambda answer: answer | {"armed": ""}
+    FakeKubernetes.away = "uncordon"
+    error = refused(k3s, "deploy", "reboot")
+    assert "did not arm the trial" in error.message
+    assert error.evidence == ("and it is not as it was before: the API does not answer",)
+    node.lies, FakeKubernetes.away = {}, ""
+    act(k3s, "reboot", "verify")
+    assert states(k3s)[-1] == "UNCORDONED" and FakeKubernetes.said[-1] == "uncordon False" and len(node.boots) == 1
 
 
 def test_after_a_fall_back_the_node_takes_pods_again(k3s: World) -> None:
