@@ -90,7 +90,7 @@ def leave(visit: Visit) -> str:
     if kubernetes is not None:
         try:
             if visit.node.k3s == "server":
-                told = kubernetes.server_may_go(sick=visit.node) or ""
+                told = _others_allow(visit, kubernetes)
             visit.say("draining")
             was_cordoned = kubernetes.cordon_and_drain(visit.node, visit.cluster.rollout.drain_timeout).was_cordoned
         except ApiUnreachable as error:
@@ -102,6 +102,16 @@ def leave(visit: Visit) -> str:
     data = {"was_cordoned": bool(was_cordoned), "kind": "other", **_lease(visit, kubernetes)}
     visit.journal.append(history.build or visit.build.build, "HELD", "emptied, to be rebooted", data)
     return told
+
+
+def _others_allow(visit: Visit, kubernetes: Kubernetes) -> str:
+    try:
+        return kubernetes.server_may_go(sick=visit.node) or ""
+    except ApiUnreachable:
+        raise
+    except KbuildError as error:
+        error.hint = f"{error.hint}; rollout.kubeconfig: off takes its kernel back all the same"
+        raise
 
 
 def ready(visit: Visit, release: str) -> dict[str, Any]:
@@ -135,9 +145,17 @@ def take_pods_again(visit: Visit) -> str:
         kubernetes = api(visit)
         if kubernetes is None:
             return ""
-        if kubernetes.is_ours(visit.node):
+        if _may_be_ours(visit, kubernetes):
             ready(visit, visit.seen.release)
         uncordon(visit)
     except KbuildError as error:
         return f"{visit.node.name} is still cordoned: {error.message}; doit rollback:{visit.node.name} lifts it"
     return ""
+
+
+def _may_be_ours(visit: Visit, kubernetes: Kubernetes) -> bool:
+    """Whether its cordon may be the roll-out's. An API that is still away is coming up with this very node, maybe."""
+    try:
+        return kubernetes.is_ours(visit.node)
+    except ApiUnreachable:
+        return True

@@ -314,12 +314,14 @@ def test_a_server_that_dies_during_the_drain_of_another_stops_it(servers: Cluste
     assert not api.cordoned("n2") and servers.as_before("n2")
 
 
+@pytest.mark.parametrize("fault", ["", "panic"])
 def test_the_only_server_takes_its_api_with_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, api: Kubernetes
+    fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, api: Kubernetes
 ) -> None:
     cluster = Cluster(tmp_path, monkeypatch, api, {"n7": "agent", "n2": "server"})
-    monkeypatch.setattr(k3s, "READY", 20)
+    monkeypatch.setattr(k3s, "READY", 60)
     node = cluster.nodes["n2"]
+    node.faults = {fault} - {""}
     stop, boot = node._k3s, node._boot
 
     def k3s_verb(payload: None, action: str) -> dict[str, Any]:
@@ -333,7 +335,7 @@ def test_the_only_server_takes_its_api_with_it(
         api.stop_kubelet("n2")
 
         def up() -> None:
-            time.sleep(1)  # k3s takes its time
+            time.sleep(3)  # k3s takes its time
             api.start()
             api.kubelet("n2")
 
@@ -341,6 +343,11 @@ def test_the_only_server_takes_its_api_with_it(
 
     monkeypatch.setattr(node, "_k3s", k3s_verb)
     monkeypatch.setattr(node, "_boot", booted)
+    if fault:
+        error = cluster.refused("deploy", "reboot", name="n2")
+        assert "the new kernel panicked" in error.message and "still cordoned" not in error.render()
+        assert cluster.states("n2")[-1] == "FELL_BACK" and not api.cordoned("n2")
+        return
     outcome = cluster.act("deploy", "reboot", name="n2")
     assert outcome.warnings == ("the only k3s server: its API is away while it reboots, pods elsewhere run on",)
     cluster.act("verify", name="n2")
