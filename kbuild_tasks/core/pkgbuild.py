@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -42,6 +43,7 @@ UNSET = "unset"
 _WORD = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_")
 _FUNCTION_WORD = _WORD | frozenset("+.@-")  # lint_pkgname: package_<name> may hold these
 _SEPARATORS = (";", "&&", "||", "|", "&", "(", "`", "{ ", "then ", "else ", "do ", "if ", "while ", "until ", "! ")
+_STARTDIR = re.compile(r"startdir\}?\"?/\"?([\w.+@-]+)(?![\w.+@*?\[${-])")
 _DECLARING = frozenset(("declare", "local", "typeset", "readonly"))
 
 
@@ -161,14 +163,17 @@ class Pkgbuild:
     def local_files(self, part: str, beside: Iterable[str]) -> tuple[str, ...]:
         """Names of the files beside the PKGBUILD (of `beside`) whose content counts for `part`.
 
-        source: local sources; package: install and changelog files too. In any part: a file that its functions name.
+        source: local sources; package: install and changelog files too. In any part: a file that its functions name;
+        all where they take from $startdir what no word names (a glob, a variable).
         """
         names = {s.name for s in self.sources if s.protocol == "local"} if part == "source" else set()
         functions = tuple(self.functions) if part == "package" else self._reach(part)[0]
         if part == "package":
             names |= set(self.files)
         text = "\n".join(self.functions[name] for name in functions)
-        return tuple(sorted(n for n in beside if n in names or n in text))
+        text += "\n".join(self.variables[name] for name in _words(text) & self.variables.keys() - OWN_SETTINGS)
+        everything = part != "source" and len(_words_startdir(text)) < text.count("startdir")
+        return tuple(sorted(n for n in beside if everything or n in names or n in text))
 
     def _reach(self, part: str) -> tuple[tuple[str, ...], str]:
         """(names of the functions that `part` can come to run, why it may reach more than it names or "")."""
@@ -227,6 +232,11 @@ def with_warnings(pkgbuild: Pkgbuild, told: Iterable[str]) -> Pkgbuild:
 def _words(text: str, letters: frozenset[str] = _WORD) -> set[str]:
     """The words of a text: longest runs of `letters`."""
     return set("".join(c if c in letters else " " for c in text).split())
+
+
+def _words_startdir(text: str) -> list[str]:
+    """The names that a text takes from $startdir, where they stand there in full."""
+    return _STARTDIR.findall(text)
 
 
 def _flags(declared: str) -> str:

@@ -155,7 +155,7 @@ def run_function(
     refuse_root()
     has_pkgver = "pkgver" in load_pkgbuild(pkgbuild, paths.build / "cache" / "pkgbuild.json", arch).functions
     startdir.sync(paths, pkgbuild, pkgver if has_pkgver else None)
-    startdir.restore(paths)
+    startdir.restore(paths, prepared=function != "prepare")
     script = paths.startdir / f".{function}.PKGBUILD"
     body = _PREPARE_AS_BUILD if function == "prepare" else ""
     write_atomic(script, _SCRIPT.format(function=function, body=body), durable=False)

@@ -6,7 +6,8 @@ they cost a comparison where nothing is missing.
 
 $srcdir holds the kernel's tree, which belongs to effects/tree.py, and whatever else makepkg put there (links to
 sources, other archives). The latter is kept on disk, in
-<state>/srcdir/<pkgbase>/<identity of the sources>, and restored from there.
+<state>/srcdir/<pkgbase>/<identity of the sources>, and restored from there; what prepare() made or changed beside the
+tree is kept in <state>/srcdir/<pkgbase>/prepared and takes the place of what was unpacked, for build() and package().
 """
 
 from __future__ import annotations
@@ -14,12 +15,15 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from kbuild_tasks.effects.beside import digests, entries
 from kbuild_tasks.effects.context import Paths
 from kbuild_tasks.effects.files import write_atomic
 
 CURRENT = "current"  # a link to the identity that $srcdir is to have
+PREPARED = "prepared"  # what prepare() left of it
 LOCAL = "startdir/"  # a kept link to a file of startdir, wherever that is: stage patch has one of its own
 
 
@@ -90,14 +94,52 @@ def keep(paths: Paths, pkgbase: str, unpacked: Path, srctree: str, identity: str
     use(paths, pkgbase, identity)
 
 
-def restore(paths: Paths) -> None:
-    """Bring back to $srcdir what keep() kept and is not there."""
+def contents(paths: Paths, pkgbase: str, pinned: Mapping[str, str]) -> dict[str, str]:
+    """What keep() kept, by content (effects/beside.py)."""
+    found = entries(_kept(paths, pkgbase) / CURRENT)
+    for name, path in found.items():
+        if path.is_symlink() and os.readlink(path).startswith(LOCAL):
+            found[name] = paths.startdir / name
+    return digests(found, paths.sources, pinned)
+
+
+def keep_prepared(paths: Paths, pkgbase: str, left: Path, names: Sequence[str]) -> None:
+    """Keep the entries `names` of the $srcdir `left`, in which prepare() ran, and bring them to $srcdir. What is there
+    with the same content stays as it is: build() may have made objects in it."""
+    kept = _kept(paths, pkgbase)
+    fresh = kept / f".{PREPARED}.new"
+    _remove(fresh)
+    fresh.mkdir(parents=True)
+    for name in names:
+        if (left / name).is_dir() and not (left / name).is_symlink():
+            shutil.copytree(left / name, fresh / name, symlinks=True)
+        else:  # a link to a file of startdir through which prepare() wrote: the file, which goes with that startdir
+            shutil.copy2(left / name, fresh / name, follow_symlinks=(left / name).is_file())
+    before, after = (digests(entries(place), paths.sources, {}) for place in (kept / PREPARED, fresh))
+    for name in {*before, *after}:
+        if before.get(name) != after.get(name):
+            _remove(srcdir(paths, pkgbase) / name)
+    _remove(kept / PREPARED)
+    os.rename(fresh, kept / PREPARED)
+    restore(paths)
+
+
+def prepared_missing(paths: Paths, pkgbase: str, names: Sequence[str]) -> str:
+    """The first of `names` that keep_prepared() kept and that is not there, "" where all are."""
+    return next((name for name in names if not os.path.lexists(_kept(paths, pkgbase) / PREPARED / name)), "")
+
+
+def restore(paths: Paths, prepared: bool = True) -> None:
+    """Bring back to $srcdir what keep() kept and is not there; prepared: as prepare() left it."""
     bases = paths.state / "srcdir"
     for base in _names(bases):
         target = srcdir(paths, base)
         target.mkdir(parents=True, exist_ok=True)
-        for name in _names(bases / base / CURRENT):
-            entry, place = bases / base / CURRENT / name, target / name
+        changed = bases / base / PREPARED
+        made = _names(changed) if prepared else []
+        for name in sorted({*_names(bases / base / CURRENT), *made}):
+            entry = (changed if name in made else bases / base / CURRENT) / name
+            place = target / name
             if os.path.lexists(place):
                 continue
             if entry.is_symlink() and os.readlink(entry).startswith(LOCAL):

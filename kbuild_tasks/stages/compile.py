@@ -6,6 +6,7 @@ worker that is down rebuilds nothing. What is an input beside patch and configur
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections import deque
@@ -33,7 +34,10 @@ _CONTEXT = re.compile(r"\s+from \S+:\d+")
 
 
 def inputs(project: Any) -> Inputs:
+    """build() and the files beside the PKGBUILD that it names; what lies in $srcdir counts by the receipt of patch."""
+    named = project.pkgbuild.local_files("build", [os.path.basename(path) for path in project.beside_pkgbuild])
     return Inputs(
+        files=tuple(path for path in project.beside_pkgbuild if os.path.basename(path) in named),
         values={
             "build": project.pkgbuild.digest("build"),
             "arch": project.cluster.kernel.arch,
@@ -125,7 +129,7 @@ def _build(ctx: Context, plan: hosts.HostPlan, tree: Path) -> tuple[Distribution
             pkgbuild=ctx.paths.root / ctx.cluster.kernel.pkgbuild,
             pkgver=ctx.receipts["extract"]["results"].get("pkgver"),
             arch=ctx.cluster.kernel.arch,
-            env=makepkg.environment(client.environment(makepkg.SYSTEM_PATH)),
+            env=makepkg.environment({**client.environment(makepkg.SYSTEM_PATH), **_counted(plan)}),
             jobs=plan.jobs,
             log=ctx.log,
             on_line=on_line,
@@ -144,6 +148,12 @@ def _build(ctx: Context, plan: hosts.HostPlan, tree: Path) -> tuple[Distribution
         monitor.close()
         client.close()
         ctx.emit("compile", {"ended": True})
+
+
+def _counted(plan: hosts.HostPlan) -> dict[str, str]:
+    """make -j$(nproc) in a build() overrides the -j of MAKEFLAGS. nproc(1): "If the OMP_NUM_THREADS ... environment
+    variables are set, then they will determine the minimum ... returned value"; so it counts the nodes' slots."""
+    return {"OMP_NUM_THREADS": str(plan.jobs), "OMP_THREAD_LIMIT": str(plan.jobs)}
 
 
 def _explained(ctx: Context, failed: CommandFailed, lines: list[str], tree: Path) -> CommandFailed:

@@ -47,6 +47,7 @@ def lost(paths: Paths, results: Mapping[str, Any]) -> Iterable[str]:
     """Why the results of a finished run are not there any more."""
     if not (paths.repository / "HEAD").is_file():
         yield f"the repository of source trees, {paths.repository}, is not there"
+    _ = results["beside"]
 
 
 def run(ctx: Context) -> Outcome:
@@ -61,7 +62,7 @@ def run(ctx: Context) -> Outcome:
     known = None if any(s.protocol != "file" for s in unpinned) else read_record(record)
     if (
         known
-        and "srctree" in known
+        and {"srctree", "beside"} <= set(known)
         and _trees(paths).has(str(known.get("tree")))
         and startdir.use(paths, pkgbuild.pkgbase, record.stem)
     ):
@@ -73,7 +74,7 @@ def run(ctx: Context) -> Outcome:
         _unpack(ctx, pkgbuild, scratch)
         unpacked = scratch / pkgbuild.pkgbase / "src"
         srctree = find_kernel_tree(unpacked, pkgbuild)
-        results = {
+        results: dict[str, Any] = {
             "tree": _import(paths, pkgbuild.pkgbase, unpacked, srctree),
             "srctree": srctree,
             "pkgbase": pkgbuild.pkgbase,
@@ -81,6 +82,7 @@ def run(ctx: Context) -> Outcome:
             "sources": {s.name: _pinned_by(s.sums) for s in pkgbuild.sources},
         }
         startdir.keep(paths, pkgbuild.pkgbase, unpacked, srctree, record.stem)
+        results["beside"] = startdir.contents(paths, pkgbuild.pkgbase, results["sources"])
     finally:
         startdir.remove_tree(scratch)
     write_json(record, results)
@@ -250,6 +252,7 @@ def _import(paths: Paths, pkgbase: str, unpacked: Path, srctree: str) -> str:
         if entry.name != srctree and entry.is_dir(follow_symlinks=False) and _is_kernel(entry.path):
             startdir.remove_tree(Path(entry))
     tree = unpacked / srctree
+    startdir.remove_tree(tree / ".git")  # kbuild would put the state of a repository into the release
     if not (home / srctree).exists():
         os.rename(tree, home / srctree)
         tree = home / srctree

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from kbuild_tasks.core.errors import ConfigError, KbuildError
 from kbuild_tasks.core.model import Inputs, Outcome
+from kbuild_tasks.effects import startdir
+from kbuild_tasks.effects.beside import digests, entries
 from kbuild_tasks.effects.context import Context, Paths
 
 if TYPE_CHECKING:
@@ -40,6 +42,8 @@ def lost(paths: Paths, results: Mapping[str, Any]) -> Iterable[str]:
     tree = paths.builddir / results["place"]
     if not (tree / "Makefile").is_file():
         yield f"the build tree {tree} is not there"
+    if missing := startdir.prepared_missing(paths, results["place"].partition("/")[0], results["prepared"]):
+        yield f"{missing}, which prepare() made, is not there"
 
 
 def run(ctx: Context) -> Outcome:
@@ -55,10 +59,14 @@ def run(ctx: Context) -> Outcome:
     ctx.emit("patch", {"step": "apply"})
     tree = apply(trees, extracted["tree"], patches)
     message = f"{len(patches)} applied" if patches else "no patches: the source as it is"
+    beside: dict[str, str] = extracted["beside"]
+    prepared: list[str] = []
     if "prepare" in project.pkgbuild.functions:
         ctx.emit("patch", {"step": "prepare()"})
         tree, count = run_prepare(ctx, trees, tree, place, extracted)
         message += f"; prepare() changed {count} file{'' if count == 1 else 's'}" if count else ""
+        beside, prepared = _left_beside(ctx, place, extracted)
+    startdir.keep_prepared(ctx.paths, extracted["pkgbase"], (_prepare_paths(ctx).builddir / place).parent, prepared)
     ctx.emit("patch", {"step": "move the tree"})
     trees.move(ctx.paths.builddir / place, tree)
     results = {
@@ -66,6 +74,8 @@ def run(ctx: Context) -> Outcome:
         "place": place,
         "series": [os.path.basename(path) for path in project.series],
         "touched": touched(patches),
+        "beside": beside,
+        "prepared": prepared,
     }
     return Outcome(message, results, warnings=_unlisted(ctx, project))
 
@@ -114,7 +124,7 @@ def run_prepare(ctx: Context, trees: Any, tree: str, place: str, extracted: Mapp
     from kbuild_tasks.effects import makepkg
 
     makepkg.refuse_root()
-    paths = Paths(ctx.paths.root, ctx.paths.state / "prepare", ctx.paths.state)
+    paths = _prepare_paths(ctx)
     scratch = paths.builddir / place
     if scratch.parent.is_dir():
         for entry in os.scandir(scratch.parent):  # makepkg brings them back as they were unpacked
@@ -138,6 +148,17 @@ def run_prepare(ctx: Context, trees: Any, tree: str, place: str, extracted: Mapp
         raise KbuildError(f"prepare() of the PKGBUILD removed {scratch.name}, the kernel's tree")
     left = trees.snapshot(scratch, tree)
     return left.tree, len(left.paths)
+
+
+def _prepare_paths(ctx: Context) -> Paths:
+    return Paths(ctx.paths.root, ctx.paths.state / "prepare", ctx.paths.state)
+
+
+def _left_beside(ctx: Context, place: str, extracted: Mapping[str, Any]) -> tuple[dict[str, str], list[str]]:
+    """(what lies beside the tree now that prepare() ran, by content; the entries that it made or changed)"""
+    tree = _prepare_paths(ctx).builddir / place
+    left = digests(entries(tree.parent, tree.name), ctx.paths.sources, extracted["sources"])
+    return left, [name for name, total in left.items() if extracted["beside"].get(name) != total]
 
 
 def touched(patches: Sequence[Patch]) -> dict[str, list[str]]:

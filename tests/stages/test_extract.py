@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,10 @@ def test_the_source_becomes_a_tree_and_the_first_build_tree(world):
     assert outcome.message == "linux-6.1.1 verified and unpacked"
     results = dict(outcome.results)
     tree = results.pop("tree")
+    assert results.pop("beside") == {
+        "linux-6.1.1.tar": f"sha256:{total}",
+        "config": sha256(b"CONFIG_A=y\n").hexdigest(),
+    }
     assert results == {
         "srctree": "linux-6.1.1",
         "pkgbase": "linux-small",

@@ -95,7 +95,7 @@ def test_which_patches_touch_a_file(place):
 
 def test_a_build_tree_that_went_with_a_tmpfs_is_lost(place):
     paths = World(place).paths
-    results = {"place": "linux/src/linux-6.1"}
+    results = {"place": "linux/src/linux-6.1", "prepared": []}
     assert list(lost(paths, results)) == [f"the build tree {paths.builddir}/linux/src/linux-6.1 is not there"]
     write_tree(paths.builddir / "linux/src/linux-6.1", {"Makefile": b""})
     assert list(lost(paths, results)) == []

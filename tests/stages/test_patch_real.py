@@ -50,11 +50,14 @@ def build_tree(world: World) -> Path:
 def test_the_series_and_prepare_become_the_build_tree(world):
     outcome = run(world)
     assert outcome.message == "1 applied; prepare() changed 1 file"
-    assert {**outcome.results, "tree": "id"} == {
+    assert sorted(outcome.results["beside"]) == ["config", "linux-6.1.1.tar"]
+    assert {**outcome.results, "tree": "id", "beside": "told"} == {
         "tree": "id",
         "place": "linux-small/src/linux-6.1.1",
         "series": ["0001-init.patch"],
         "touched": {"init.c": ["0001-init.patch"]},
+        "beside": "told",
+        "prepared": [],
     }
     files = {path.name: path.read_text() for path in build_tree(world).iterdir()}
     assert files == {**TREE, "init.c": "int x;\n", "localversion.10-pkgrel": "-1\n"}
