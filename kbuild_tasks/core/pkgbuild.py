@@ -27,6 +27,7 @@ from functools import cached_property
 from typing import Any
 
 from kbuild_tasks.core.errors import ConfigError
+from kbuild_tasks.core.pkgbuild_lint import Finding
 
 PARTS = ("source", "prepare", "build", "package")
 
@@ -78,6 +79,7 @@ class Pkgbuild:
     exported   names of exported functions
     files      install and changelog files that it names
     warnings   what bash printed on standard error while it read the file
+    findings   what cannot work here, or works otherwise (core/pkgbuild_lint.py)
     """
 
     name: str
@@ -90,6 +92,7 @@ class Pkgbuild:
     exported: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
     @property
     def pkgnames(self) -> tuple[str, ...]:
@@ -175,6 +178,18 @@ class Pkgbuild:
         everything = part != "source" and len(_words_startdir(text)) < text.count("startdir")
         return tuple(sorted(n for n in beside if everything or n in names or n in text))
 
+    def runs(self) -> dict[str, tuple[str, ...]]:
+        """stage -> the functions of the PKGBUILD that it comes to run; one that several run stands at the first."""
+        packages = {name for name in self.functions if name == "package" or name.startswith("package_")}
+        roots = {"patch": {"prepare"}, "compile": {"build"}, "package": packages}
+        told: dict[str, tuple[str, ...]] = {}
+        seen = {"prepare", "build", *packages}
+        for stage, names in roots.items():
+            found = {name for root in names for name in self._reach(root)[0]} - (seen - names)
+            told[stage] = tuple(sorted(found))
+            seen |= found
+        return told
+
     def _reach(self, part: str) -> tuple[tuple[str, ...], str]:
         """(names of the functions that `part` can come to run, why it may reach more than it names or "")."""
         root = "pkgver" if part == "source" else part
@@ -225,8 +240,8 @@ def check(pkgbuild: Pkgbuild) -> None:
         )
 
 
-def with_warnings(pkgbuild: Pkgbuild, told: Iterable[str]) -> Pkgbuild:
-    return replace(pkgbuild, warnings=tuple(told))
+def with_told(pkgbuild: Pkgbuild, warnings: Iterable[str], findings: Iterable[Finding]) -> Pkgbuild:
+    return replace(pkgbuild, warnings=tuple(warnings), findings=tuple(findings))
 
 
 def _words(text: str, letters: frozenset[str] = _WORD) -> set[str]:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from kbuild_tasks.core import pkgbuild as core
+from kbuild_tasks.core import pkgbuild_lint, shelltext
 from kbuild_tasks.core.errors import ConfigError, KbuildError
 from kbuild_tasks.core.pkgbuild import Pkgbuild, Source, check
 from kbuild_tasks.effects.files import read_json, sha256_file, sha256_text, write_json
@@ -32,7 +33,7 @@ SMALL = 4 << 20  # bytes; larger files beside a PKGBUILD are sources, not someth
 DEADLINE = 20.0  # seconds
 TOLD = 64 << 10  # bytes of what it writes to standard error
 MEANT = "its top level must set variables and functions, no more"
-KEPT = ("sha256", "fields", "variables", "functions", "sources", "exported", "files", "warnings")
+KEPT = ("sha256", "fields", "variables", "functions", "sources", "exported", "files", "warnings", "findings")
 
 
 def load_pkgbuild(path: Path, cache: Path, arch: str) -> Pkgbuild:
@@ -84,7 +85,8 @@ def _key(path: Path, arch: str, files: Iterable[str]) -> dict[str, Any]:
         "beside": beside,
         "files": [_stat(file) for file in files],
         "config": [sha256_file(file) for file in config_files()],
-        "code": [sha256_file(Path(core.__file__)), sha256_file(SCRIPT)],
+        "directories": _directories(path.parent),
+        "code": [sha256_file(Path(str(m.__file__))) for m in (core, pkgbuild_lint, shelltext)] + [sha256_file(SCRIPT)],
     }
 
 
@@ -108,6 +110,7 @@ def _restore(kept: dict[str, Any], path: Path, arch: str) -> Pkgbuild:
         exported=tuple(kept["exported"]),
         files=tuple(kept["files"]),
         warnings=tuple(kept["warnings"]),
+        findings=tuple(pkgbuild_lint.Finding(**finding) for finding in kept["findings"]),
     )
     # cached properties of the frozen value: computed when it was kept, by this same code (see _key)
     digests = {part: str(kept["digests"][part]) for part in core.PARTS}
@@ -151,8 +154,26 @@ def _ask_bash(path: Path, arch: str) -> Pkgbuild:
         raise ConfigError(f"{path.name}: its top level writes more than 16 MiB of output", MEANT)
     answer = parse_answer(out, name=path.name, sha256=sha256_text(data), arch=arch, private=str(private))
     if isinstance(answer, Pkgbuild):
-        return core.with_warnings(answer, told)
+        return core.with_told(answer, told, _lint(answer, data, path.parent))
     raise _unreadable(path.name, answer, told)
+
+
+def _lint(pkgbuild: Pkgbuild, data: bytes, beside: Path) -> tuple[pkgbuild_lint.Finding, ...]:
+    local = [source.name for source in pkgbuild.sources if source.protocol == "local"]
+    return pkgbuild_lint.lint(
+        data.decode("utf-8", "replace"),
+        pkgbuild.functions,
+        {name: text for name, text in pkgbuild.variables.items() if name not in core.OWN_SETTINGS},
+        pkgbuild.runs(),
+        makedepends=pkgbuild.makedepends,
+        missing=[name for name in local if not (beside / name).is_file()],
+        directories=_directories(beside),
+    )
+
+
+def _directories(beside: Path) -> list[str]:
+    """Directories beside the PKGBUILD, without those that the user's own makepkg leaves."""
+    return sorted(e.name for e in os.scandir(beside) if e.is_dir() and e.name not in ("src", "pkg", ".git"))
 
 
 def _run_bash(argv: Sequence[str | Path], cwd: Path, name: str) -> tuple[int, str, str]:

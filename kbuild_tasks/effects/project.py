@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from kbuild_tasks.core.errors import KbuildError
+from kbuild_tasks.core.errors import ConfigError, KbuildError
 from kbuild_tasks.core.model import Cluster
 from kbuild_tasks.core.pkgbuild import Pkgbuild
+from kbuild_tasks.core.pkgbuild_lint import Finding
 from kbuild_tasks.core.series import order_series
 from kbuild_tasks.effects.context import Paths
 
@@ -70,9 +72,33 @@ class Project:
         kernel = self.cluster.kernel
         path = self.cluster.root / kernel.pkgbuild
         try:
-            return load_pkgbuild(path, self.paths.build / "cache" / "pkgbuild.json", kernel.arch)
+            pkgbuild = load_pkgbuild(path, self.paths.build / "cache" / "pkgbuild.json", kernel.arch)
         except KbuildError as error:
             return error
+        refused = [finding for finding in self._findings(pkgbuild) if finding.kind == "refuse"]
+        if not refused:
+            return pkgbuild
+        first, *more = refused
+        name = os.path.basename(kernel.pkgbuild)
+        return ConfigError(first.told(name), first.hint, evidence=[finding.told(name) for finding in more])
+
+    def remarks(self, stage: str) -> tuple[str, ...]:
+        """What in the PKGBUILD works otherwise than it seems, of what `stage` runs; nothing where no one read it."""
+        if not isinstance(self.__dict__.get("_pkgbuild"), Pkgbuild):
+            return ()
+        name = os.path.basename(self.cluster.kernel.pkgbuild)
+        return tuple(f"{f.told(name)}; {f.hint}" for f in self._findings(self.pkgbuild) if f.stage == stage)
+
+    def _findings(self, pkgbuild: Pkgbuild) -> list[Finding]:
+        """Those that hold on this machine, which is the coordinator, and for this cluster."""
+        from kbuild_tasks.effects.makepkg import SYSTEM_PATH
+
+        return [
+            finding
+            for finding in pkgbuild.findings
+            if not (finding.program and shutil.which(finding.program, path=SYSTEM_PATH))
+            and not (finding.several and len(self.cluster.active) == 1)
+        ]
 
     @cached_property
     def beside_pkgbuild(self) -> tuple[str, ...]:

@@ -63,6 +63,8 @@ class Plan(DoitCmdBase):
             self.outstream.write(visible(f"  {step.state:<6} {step.task:<12} {first}".rstrip()) + "\n")
             for line in rest:
                 self.outstream.write(f"{'':<9}{'':<13}{visible(line)}\n")
+            for line in step.warnings:
+                self.outstream.write(f"{'':<9}warning: {visible(line)}\n")
             if step.objects:
                 shown = " ".join(step.objects[:SHOWN_OBJECTS])
                 more = f" and {len(step.objects) - SHOWN_OBJECTS} more" if len(step.objects) > SHOWN_OBJECTS else ""

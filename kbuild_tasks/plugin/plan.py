@@ -22,6 +22,7 @@ class Step:
     state: str
     why: list[str] = field(default_factory=list)
     objects: list[str] = field(default_factory=list)
+    warnings: tuple[str, ...] = ()  # what of the PKGBUILD works otherwise than it seems
     at_least: bool = False  # of objects: the .config may change too, and what that touches is known to kbuild alone
 
 
@@ -34,7 +35,7 @@ def plan(pipeline: Pipeline, forgotten: Callable[[str], bool] = lambda task: Fal
             step = replace(step, state="run", why=["forgotten (doit forget)"])
         elif step.state == "broken" and (same := [s.task for s in states.values() if s.why == step.why]):
             step = replace(step, why=[f"as {same[0]}"])
-        states[task] = step
+        states[task] = replace(step, warnings=pipeline.project.remarks(task) if step.state in ("run", "maybe") else ())
     return _prepares(pipeline, states) + list(states.values())
 
 
@@ -57,10 +58,12 @@ def _step(pipeline: Pipeline, task: str, before: dict[str, Step]) -> Step:
     # "patch is new", "result of patch changed" only repeat what is said of patch itself
     own = [text for text in why if not any(text.endswith(f"{stage} is new") for stage in running)]
     if own or (why and not running):
-        return Step(task, "run", own or why, *_objects(pipeline, task, before))
+        objects, more = _objects(pipeline, task, before)
+        return Step(task, "run", own or why, objects, at_least=more)
     if running:
         why = [f"if the result of {' or '.join(running)} changes"]
-        return Step(task, "maybe", why, *_objects(pipeline, task, before))
+        objects, more = _objects(pipeline, task, before)
+        return Step(task, "maybe", why, objects, at_least=more)
     return Step(task, "fresh")
 
 

@@ -198,7 +198,8 @@ class Pipeline:
         outcome = self.act(task, node)
         if outcome.final:
             self.receipts.write(task, before, outcome.results)
-        return Outcome(outcome.message, run={**outcome.run, "why": why}, warnings=outcome.warnings)
+        warnings = (*outcome.warnings, *self.project.remarks(task))
+        return Outcome(outcome.message, run={**outcome.run, "why": why}, warnings=warnings)
 
     def act(self, task: str, node: Node | None = None, rollout: Any = None) -> Outcome:
         """Run a stage; its log starts anew."""

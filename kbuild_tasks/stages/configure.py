@@ -27,6 +27,11 @@ else:
     kconfig, syntax = later("kbuild_tasks.core.kconfig"), later("kbuild_tasks.core.kconfig_syntax")
 
 SHOWN = 3
+# What scripts/link-vmlinux.sh and scripts/Makefile.lib run at the very end of a build, where an option asks for it.
+PROGRAMS = {
+    "DEBUG_INFO_BTF": "pahole", "KERNEL_BZIP2": "bzip2", "KERNEL_LZMA": "lzma", "KERNEL_XZ": "xz", "KERNEL_LZO": "lzop",
+    "KERNEL_LZ4": "lz4", "KERNEL_ZSTD": "zstd",
+}  # fmt: skip
 
 
 def inputs(project: Any) -> Inputs:
@@ -83,9 +88,25 @@ def configure(ctx: Context, today: date) -> Outcome:
         warnings = _base_warning(ctx, merged, final)
         if verdict.failing:
             raise _refusal(ctx, kbuild, merged, final, verdict)
+        _check_programs(final)
     finally:
         shutil.rmtree(kbuild.scratch, ignore_errors=True)
     return _install(ctx, kbuild, text, merged, [*warnings, *_waiver_warnings(verdict)])
+
+
+def _check_programs(final: Mapping[str, str]) -> None:
+    import shutil
+
+    from kbuild_tasks.effects.makepkg import SYSTEM_PATH
+
+    for symbol, program in PROGRAMS.items():
+        if final.get(symbol) == "y" and not shutil.which(program, path=SYSTEM_PATH):
+            raise ConfigError(
+                f"{symbol}=y needs {program}, which is not installed here: the build would fail at its end",
+                f"install {program}, or set {symbol} to n in a fragment (another KERNEL_*: to y)"
+                if symbol.startswith("KERNEL_")
+                else f"install {program}, or set {symbol} to n in a fragment",
+            )
 
 
 def _kbuild(ctx: Context) -> Kbuild:
