@@ -83,14 +83,14 @@ RULES = (
           r"\bX86_NATIVE_CPU|\blscpu)\b", "warn",
           "{0}() asks the coordinator's processor ({1}): other nodes may have another, and no worker can help",
           "name the processor that all nodes have: -march=x86-64-v3", several=True, values=True),
-    _rule("compile", r"\bmake\b.*?\s(--jobs\b\S*|-j\S*(?: +\d+\b)?)", "warn",
+    _rule("compile", r"\bmake\b.*?\s(--jobs\b\S*|-j\"?\$\([^)]*\)|-j\S*(?: +\d+\b)?)", "warn",
           "{0}() runs make {1}: it overrides the jobs that fit the nodes' slots", "leave -j out, or write -j$(nproc)",
           r"\s(?:-j|--jobs=?) *\S*\$\(+ *(?:\$\( *)?nproc(?! --all)"),
     _rule("patch compile", r"(?:>>? *|\b(?:cp|mv|install|touch|mkdir|tee|ln)\b.* |sed -i\S* .*)"
           r"(\"?\$\{?startdir\}?[^ ]*) *$", "warn",
           "{0}() writes {1}: a copy, thrown away afterwards; the files beside the PKGBUILD are never written",
           "write into the tree or beside it, in $srcdir"),
-    _rule("patch", rf"{_GIT}|\bgit apply\b.* (--index|--cached|--3way|-3)\b", "refuse",
+    _rule("patch", rf"{_GIT}|\bgit\b(?: -c \S+)* (apply(?: \S+)*? (?:--index|--cached|--3way|-3))(?= |$)", "refuse",
           "{0}() runs git {1}, and the kernel's tree is no repository here",
           "git apply, or patch -Np1 -i, or the directory of patches of cluster.yaml", r"git (?:-C|init|clone)"),
     _rule("patch compile package", r"\bgit (describe|rev-parse|log|rev-list)\b", "warn",
@@ -207,7 +207,8 @@ def _shown(declared: str) -> str:
 
 
 def _finding(rule: Rule, kind: str, stage: str, name: str, what: str, lines: list[str]) -> Finding:
-    line = _line(lines, re.compile(re.escape(what).replace(r"\ ", r"\s+")), name)
+    word = r"(?<!\w)" if what[0].isalnum() else ""
+    line = _line(lines, re.compile(word + re.escape(what).replace(r"\ ", r"\s+")), name)
     return Finding(kind, stage, line, rule.text.format(name, what), rule.hint, rule.program, rule.several)
 
 

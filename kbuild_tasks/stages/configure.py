@@ -195,8 +195,18 @@ def _install(ctx: Context, kbuild: Kbuild, text: str, merged: Merged, warnings: 
             "options": len(merged.requests),
             "kernelrelease": release,
         },
-        warnings=(*warnings, *kconfig_hazards.warnings(final)),
+        warnings=(*warnings, *_release_warnings(ctx, release), *kconfig_hazards.warnings(final)),
     )
+
+
+def _release_warnings(ctx: Context, release: str) -> list[str]:
+    told = ctx.receipts["patch"]["results"].get("releases", {}) if "patch" in ctx.receipts else {}
+    return [
+        f"prepare() wrote {text} into {name}, and this kernel is {release}: what a package function takes from there "
+        "is wrong; the options that make up the name (LOCALVERSION) must be those of kernel.config"
+        for name, text in told.items()
+        if text != release
+    ]
 
 
 def _changes(before: dict[str, str] | None, final: dict[str, str]) -> str:

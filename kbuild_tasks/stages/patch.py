@@ -10,6 +10,7 @@ the last step nothing that is built from has changed, so a failure leaves the bu
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,8 @@ from kbuild_tasks.core.model import Inputs, Outcome
 from kbuild_tasks.effects import startdir
 from kbuild_tasks.effects.beside import digests, entries
 from kbuild_tasks.effects.context import Context, Paths
+
+_RELEASE = re.compile(r"[0-9]+\.[0-9]+(\.[0-9]+)?[-+.~_0-9A-Za-z]*")
 
 if TYPE_CHECKING:
     from kbuild_tasks.core.patchfile import Patch
@@ -61,11 +64,14 @@ def run(ctx: Context) -> Outcome:
     message = f"{len(patches)} applied" if patches else "no patches: the source as it is"
     beside: dict[str, str] = extracted["beside"]
     prepared: list[str] = []
+    releases: dict[str, str] = {}
     if "prepare" in project.pkgbuild.functions:
         ctx.emit("patch", {"step": "prepare()"})
-        tree, count = run_prepare(ctx, trees, tree, place, extracted)
+        tree, files = run_prepare(ctx, trees, tree, place, extracted)
+        count = len(files)
         message += f"; prepare() changed {count} file{'' if count == 1 else 's'}" if count else ""
         beside, prepared = _left_beside(ctx, place, extracted)
+        releases = told_releases(_prepare_paths(ctx).builddir / place, [*files, *(f"../{name}" for name in prepared)])
     startdir.keep_prepared(ctx.paths, extracted["pkgbase"], (_prepare_paths(ctx).builddir / place).parent, prepared)
     ctx.emit("patch", {"step": "move the tree"})
     trees.move(ctx.paths.builddir / place, tree)
@@ -76,6 +82,7 @@ def run(ctx: Context) -> Outcome:
         "touched": touched(patches),
         "beside": beside,
         "prepared": prepared,
+        "releases": releases,
     }
     return Outcome(message, results, warnings=_unlisted(ctx, project))
 
@@ -119,8 +126,10 @@ def apply(trees: Any, base: str, patches: Sequence[Patch]) -> str:
     return applied
 
 
-def run_prepare(ctx: Context, trees: Any, tree: str, place: str, extracted: Mapping[str, Any]) -> tuple[str, int]:
-    """prepare() of the PKGBUILD on a tree of its own -> (the tree that it left, number of files it changed)."""
+def run_prepare(
+    ctx: Context, trees: Any, tree: str, place: str, extracted: Mapping[str, Any]
+) -> tuple[str, Sequence[str]]:
+    """prepare() of the PKGBUILD on a tree of its own -> (the tree that it left, the files that it changed)."""
     from kbuild_tasks.effects import makepkg
 
     makepkg.refuse_root()
@@ -147,7 +156,7 @@ def run_prepare(ctx: Context, trees: Any, tree: str, place: str, extracted: Mapp
     if not scratch.is_dir():
         raise KbuildError(f"prepare() of the PKGBUILD removed {scratch.name}, the kernel's tree")
     left = trees.snapshot(scratch, tree)
-    return left.tree, len(left.paths)
+    return left.tree, left.paths
 
 
 def _prepare_paths(ctx: Context) -> Paths:
@@ -159,6 +168,19 @@ def _left_beside(ctx: Context, place: str, extracted: Mapping[str, Any]) -> tupl
     tree = _prepare_paths(ctx).builddir / place
     left = digests(entries(tree.parent, tree.name), ctx.paths.sources, extracted["sources"])
     return left, [name for name, total in left.items() if extracted["beside"].get(name) != total]
+
+
+def told_releases(tree: Path, files: Sequence[str]) -> dict[str, str]:
+    """Of `files`, those that hold a kernel's name and nothing else: prepare() wrote it (make -s kernelrelease >version)
+    for the package functions, from a .config that is not the one which configure is going to make."""
+    found = {}
+    for name in files:
+        path = tree / name
+        if path.is_file() and not path.is_symlink() and path.stat().st_size < 100:
+            text = path.read_text("utf-8", "replace").strip()
+            if _RELEASE.fullmatch(text):
+                found[os.path.normpath(name)] = text
+    return found
 
 
 def touched(patches: Sequence[Patch]) -> dict[str, list[str]]:

@@ -1,0 +1,3 @@
+_patches_of_flavour() {
+  echo "-$_flavour" > localversion.90-flavour
+}
