@@ -137,7 +137,7 @@ def pack(path: Path, text: str) -> None:
 def part_of_linux(source: Path, target: Path) -> None:
     """target/linux-source-6.1.tar.xz (no xz in it: makepkg looks at the content) with what PART names."""
     names = [str(path.relative_to(source)) for path in source.rglob("*Kconfig*")]
-    names += [n for n in PART if not n.startswith("Kconfig")]
-    listed = "\0".join(dict.fromkeys(names))
+    inside = tuple(f"{name}/" for name in PART)
+    listed = "\0".join([*PART, *(name for name in names if not name.startswith(inside))])
     command = ["tar", "-cf", target / f"{TOP}.tar.xz", "-C", source, f"--transform=s,^,{TOP}/,rSh", "--null", "-T", "-"]
     subprocess.run(command, input=listed.encode(), check=True)

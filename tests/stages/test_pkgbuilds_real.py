@@ -200,7 +200,7 @@ def test_a_signature_of_the_archive_before_it_was_compressed(bare: AnyProject, m
             (source / name).write_text(text)
         archive = bare.home / f"usr/{TOP}.tar"
         subprocess.run(["tar", "-cf", archive, "-C", bare.home / "usr", TOP], check=True)
-        gpg("author", "--detach-sign", "--output", archive.with_suffix(".sign"), archive)
+        gpg("author", "--detach-sign", "--output", f"{archive}.sign", archive)
         subprocess.run(["xz", "-0", archive], check=True)
         (rings / "key").write_text(gpg("author", "--armor", "--export", key))
         if os.geteuid() == 0:
@@ -230,7 +230,7 @@ def test_a_signature_of_the_archive_before_it_was_compressed(bare: AnyProject, m
 
 @pytest.fixture(scope="module")
 def compiled() -> Iterator[AnyProject]:
-    """The PKGBUILD "split", through every stage on the whole source: one unpacking and one compilation for this file."""
+    """The PKGBUILD "split", through every stage on the whole source: one unpacking, one compilation."""
     if not TARBALL.is_file():
         pytest.skip(f"{TARBALL} is not there (apt-get install linux-source-6.1)")
     home = new_home()
