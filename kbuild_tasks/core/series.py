@@ -3,8 +3,8 @@
 With a series file quilt(1) rules: one patch a line, in order; blank lines, whole-line comments and comments after
 white space are skipped; an option after the name is a strip level. Ours is always 1, so -p1 may stand there and
 nothing else may: a patch that needs another level is better fixed than applied to what it happens to hit.
-Without one, *.patch and *.diff in name order, compared byte by byte as in the C locale: the order must not depend on
-who runs doit.
+Without one, *.patch and *.diff, also compressed, in name order, compared byte by byte as in the C locale: the order
+must not depend on who runs doit.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from kbuild_tasks.core.errors import ConfigError
 
 SUFFIXES = (".patch", ".diff")
-PACKED = tuple(s + p for s in SUFFIXES for p in (".gz", ".bz2", ".xz", ".zst", ".lzma"))
+PACKED = tuple(s + p for s in SUFFIXES for p in (".gz", ".bz2", ".xz", ".zst", ".lzma"))  # effects/packed.py
 _COMMENT = re.compile(r"(^|[ \t])#.*")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
@@ -32,7 +32,7 @@ def order_series(names: Iterable[str], series_text: str | None, where: str = "pa
     """
     there = sorted(names, key=_c_locale)
     if series_text is None:
-        chosen = tuple(n for n in there if n.endswith(SUFFIXES) and not _is_hidden(n))
+        chosen = tuple(n for n in there if n.endswith(SUFFIXES + PACKED) and not _is_hidden(n))
         for name in chosen:
             if _UNPRINTABLE.search(name):
                 raise ConfigError(
@@ -57,10 +57,8 @@ def unlisted(names: Iterable[str], series: Sequence[str], where: str = "patches/
     for name in sorted(names, key=_c_locale):
         if _is_hidden(name) or name in listed:
             continue
-        if name.endswith(SUFFIXES):
+        if name.endswith(SUFFIXES + PACKED):
             warnings.append(f"{name} is not applied: {where} does not list it")
-        elif name.endswith(PACKED):
-            warnings.append(f"{name} is not applied: it is compressed, and patches are read as they are")
     return tuple(warnings)
 
 
@@ -89,7 +87,7 @@ def _check(name: str, there: Sequence[str], where: str) -> None:
     if name not in there and not (len(parts) > 1 and parts[0] in there):
         import difflib
 
-        near = difflib.get_close_matches(name, [n for n in there if n.endswith(SUFFIXES)] or there, 1, 0.5)
+        near = difflib.get_close_matches(name, [n for n in there if n.endswith(SUFFIXES + PACKED)] or there, 1, 0.5)
         raise ConfigError(
             f"{where}: there is no patch {name}" + (f", did you mean {near[0]}?" if near else ""),
             f"correct line {where.rpartition(':')[2]} of {where.rpartition(':')[0]}",

@@ -16,6 +16,7 @@ from kbuild_tasks.core.errors import KbuildError
 from kbuild_tasks.core.kbuild import depends_on, object_of
 from kbuild_tasks.core.patchparse import parse_patch
 from kbuild_tasks.effects.files import sha256_file
+from kbuild_tasks.effects.packed import unpacked
 from kbuild_tasks.effects.project import SERIES, Project
 
 
@@ -50,7 +51,7 @@ def _touched(project: Project, old: Mapping[str, str]) -> set[str]:
 
 
 def _files(name: str, path: Path) -> set[str]:
-    patch = parse_patch(os.path.basename(name), path.read_bytes())
+    patch = parse_patch(os.path.basename(name), unpacked(name, path.read_bytes()))
     return set(patch.paths)
 
 

@@ -83,7 +83,7 @@ class Receipts:
             new = (self.paths.root / path).read_text("utf-8", "surrogateescape")
         except OSError:
             return None
-        return first_changed_line(old, new)
+        return None if "\0" in old else first_changed_line(old, new)  # compressed: no lines that a person could look at
 
     def _hash(self, path: str) -> str | None:
         if path not in self._hashes:

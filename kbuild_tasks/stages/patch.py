@@ -90,6 +90,7 @@ def run(ctx: Context) -> Outcome:
 def read_series(root: Path, files: Sequence[str]) -> tuple[Patch, ...]:
     """Parse all patches (paths relative to `root`). Raises ConfigError."""
     from kbuild_tasks.core.patchparse import parse_patch
+    from kbuild_tasks.effects.packed import unpacked
 
     patches = []
     for path in files:
@@ -97,7 +98,7 @@ def read_series(root: Path, files: Sequence[str]) -> tuple[Patch, ...]:
             data = (root / path).read_bytes()
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             raise ConfigError(f"there is no patch {path}", "correct the series file, or put the patch there") from None
-        patches.append(parse_patch(path, data))
+        patches.append(parse_patch(path, unpacked(path, data)))
     return tuple(patches)
 
 

@@ -53,8 +53,8 @@ def test_series_file_refused(text, message):
 
 def test_without_a_series_file_names_are_in_byte_order_and_leavings_are_ignored():
     names = ["b.patch", "B.patch", "a10.patch", "a9.diff", "ä.patch", ".a.patch.swp", ".x.patch", "#a.patch#"]
-    names += ["a.patch~", "a.patch.orig", "notes.txt", "z z.patch", "-rf.patch"]
-    expected = ("-rf.patch", "B.patch", "a10.patch", "a9.diff", "b.patch", "z z.patch", "ä.patch")
+    names += ["a.patch~", "a.patch.orig", "notes.txt", "z z.patch", "-rf.patch", "c.patch.zst", "c.tar.gz"]
+    expected = ("-rf.patch", "B.patch", "a10.patch", "a9.diff", "b.patch", "c.patch.zst", "z z.patch", "ä.patch")
     assert order_series(names, None) == expected
 
 
@@ -68,6 +68,6 @@ def test_what_lies_there_and_is_not_applied_is_told():
     assert unlisted([*THERE, "x.patch.xz", ".y.patch"], series) == (
         "0001-a.patch is not applied: patches/series does not list it",
         "0010-c.diff is not applied: patches/series does not list it",
-        "x.patch.xz is not applied: it is compressed, and patches are read as they are",
+        "x.patch.xz is not applied: patches/series does not list it",
     )
     assert unlisted(["a.patch", "b.txt"], ("a.patch",)) == ()
