@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kbuild_tasks.core.shelltext import commands
 
@@ -127,6 +127,7 @@ def lint(
     *,
     makedepends: Iterable[str] = (),
     missing: Iterable[str] = (),
+    repositories: bool = False,
     directories: Iterable[str] = (),
 ) -> tuple[Finding, ...]:
     """Everything that is to be said of a PKGBUILD, in the order of its lines.
@@ -134,7 +135,8 @@ def lint(
     text         the file
     functions    name -> `declare -f` text; variables: name -> `declare -p` text
     reach        stage -> the functions that it runs
-    missing      local sources that do not lie beside it; directories: what does beside it
+    missing      local sources that do not lie beside it; directories: those that do
+    repositories whether other sources than the kernel's are git repositories: git may be meant for them
     """
     values = _values(functions, variables)
     lines = _code(text)
@@ -142,6 +144,8 @@ def lint(
     for stage, names in reach.items():
         for name in names:
             for finding in _function(stage, name, functions[name], variables, values, lines):
+                if repositories and " runs git " in finding.text:
+                    finding = replace(finding, kind="warn")
                 key = (finding.text, finding.stage)
                 if key not in found or found[key].kind == "warn":
                     found[key] = finding

@@ -16,7 +16,10 @@ from fnmatch import fnmatchcase
 
 _VARIABLE = re.compile(r"\$(?:\{(\w+)(?::-([^}$]*))?\}|(\w+))")
 _TEST = re.compile(r"^(?:\[\[ (.+) \]\]|\[ (.+) \]|test (.+))$")
-_SKIPPED = re.compile(r"^(fi|done|esac|\}|\{|;;|then|do)\b[;]?")
+_SKIPPED = re.compile(r"^(fi|done|esac|\}|\{|;;|then|do)\b[;]?|^[{}()]+;?$")
+_HEREDOC = re.compile(r"<<-?\s*[\"'\\]?(\w+)")
+_SAYING = re.compile(r"^(?:echo|printf|msg2?|plain|note|warning|error|:)(?:\s|$)")
+_SUBSTITUTED = re.compile(r"\$\([^()]*\)")
 
 
 @dataclass(frozen=True)
@@ -33,10 +36,16 @@ def commands(text: str, values: Mapping[str, str | None]) -> Iterator[Command]:
     values  what a plain variable holds; None: not known before the run. One that is not named holds nothing.
     """
     around: list[tuple[int, bool | None]] = []  # indentation of an opening line, whether what is inside runs
+    here = ""  # the word that ends a here-document
     for line in text.splitlines()[2:]:  # "name () ", "{ "
         bare = line.strip()
+        if here:
+            here = "" if bare == here else here
+            continue
+        if document := _HEREDOC.search(bare):
+            here = document[1]
         depth = len(line) - len(line.lstrip())
-        while around and depth <= around[-1][0] and not bare.startswith(("else", "elif")):
+        while around and depth <= around[-1][0] and not bare.startswith(("else", "elif")) and bare != "do":
             around.pop()
         if bare.startswith(("else", "elif")) and around:
             _, before = around.pop()
@@ -55,26 +64,76 @@ def commands(text: str, values: Mapping[str, str | None]) -> Iterator[Command]:
             around.append((depth, decide(condition, values)))
             continue
         if bare.startswith(("for ", "while ", "until ", "case ", "select ")) or bare.endswith(("() ", ")")):
-            if state is not False and not bare.endswith(")"):
-                yield Command(bare, state)
-            around.append((depth, None))
+            opens = not bare.endswith(")") or bare.startswith("for ")
+            if state is not False:
+                yield Command(bare, state) if opens else Command(_unsaid(bare), state)
+            if opens or not re.search(r"[$(]\(|\w\(|^\(", bare):  # "x | y)" of a case, not the end of "$(nproc)"
+                around.append((depth, True if bare.startswith("for ") else None))  # a list is there to be gone through
             continue
         if state is not False and bare and not _SKIPPED.match(bare):
             yield from _in_line(bare.rstrip(";"), state, values)
 
 
 def _in_line(bare: str, state: bool | None, values: Mapping[str, str | None]) -> Iterator[Command]:
-    """A && B || C: whether B runs is told by A where A is a test."""
-    condition, found, rest = bare.partition(" && ")
-    told = decide(condition, values) if found else True
-    if not found:
-        condition, found, rest = bare.partition(" || ")
-        told = decide(condition, values) if found and _TEST.match(condition) else None if found else True
-        told = told if told is None or not found else not told
-    if not found or not _TEST.match(condition):
-        yield Command(bare, state)
-    elif told is not False:
-        yield Command(rest, state if told else None)
+    """A && B || C: whether B runs is told by A where A is a test; of any other command it is assumed that it succeeds,
+    and open whether what stands after || runs."""
+    status: bool | None = True
+    certain = True
+    for operator, part in _parts(bare):
+        runs = state
+        if operator == "&&" and status is not True:
+            if status is False and certain:
+                continue
+            runs = None
+        elif operator == "||" and not (status is False and certain):
+            if status is True and certain:
+                continue
+            runs = None
+        told = decide(part, values) if _TEST.match(part.removeprefix("! ")) else None
+        certain = told is not None
+        status = told if certain or _TEST.match(part.removeprefix("! ")) else True
+        yield Command(_unsaid(part), runs)
+
+
+def _parts(bare: str) -> list[tuple[str, str]]:
+    """ "A && B || C" -> [("", A), ("&&", B), ("||", C)]; operators in quotes, [[ ]] and ( ) are none."""
+    parts, start, operator = [], 0, ""
+    quote, depth, position = "", 0, 0
+    while position < len(bare):
+        char, two = bare[position], bare[position : position + 2]
+        if char == "\\" and quote != "'":
+            position += 2
+            continue
+        if quote:
+            quote = "" if char == quote else quote
+        elif char in "'\"":
+            quote = char
+        elif two in ("[[", "]]"):
+            depth += 1 if two == "[[" else -1
+            position += 1
+        elif char in "()":
+            depth += 1 if char == "(" else -1
+        elif two in ("&&", "||") and depth == 0:
+            parts.append((operator, bare[start:position].strip()))
+            operator, start = two, position + 2
+            position += 1
+        position += 1
+    return [*parts, (operator, bare[start:].strip())]
+
+
+def _unsaid(command: str) -> str:
+    """Without the words of a command that only says them: what is left are its redirections, pipes, substitutions."""
+    if not _SAYING.match(command):
+        return command
+    quote = ""
+    for position, char in enumerate(command):
+        if quote:
+            quote = "" if char == quote else quote
+        elif char in "'\"":
+            quote = char
+        elif char in "<>|":
+            return " ".join([*_SUBSTITUTED.findall(command[:position]), command[position:]])
+    return " ".join(_SUBSTITUTED.findall(command))
 
 
 def decide(condition: str, values: Mapping[str, str | None]) -> bool | None:

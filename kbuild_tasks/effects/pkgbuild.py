@@ -160,6 +160,7 @@ def _ask_bash(path: Path, arch: str) -> Pkgbuild:
 
 def _lint(pkgbuild: Pkgbuild, data: bytes, beside: Path) -> tuple[pkgbuild_lint.Finding, ...]:
     local = [source.name for source in pkgbuild.sources if source.protocol == "local"]
+    cloned = [number for number, source in enumerate(pkgbuild.sources) if source.protocol == "git"]
     return pkgbuild_lint.lint(
         data.decode("utf-8", "replace"),
         pkgbuild.functions,
@@ -168,6 +169,7 @@ def _lint(pkgbuild: Pkgbuild, data: bytes, beside: Path) -> tuple[pkgbuild_lint.
         makedepends=pkgbuild.makedepends,
         missing=[name for name in local if not (beside / name).is_file()],
         directories=_directories(beside),
+        repositories=cloned not in ([], [0]),
     )
 
 

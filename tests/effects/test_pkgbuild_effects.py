@@ -206,6 +206,25 @@ def test_files_beside_it_count_where_they_are_named(tmp_path):
     assert read.local_files("package", beside) == ("NEWS", "config", "extra.mk", "simple.install")
 
 
+@pytest.mark.parametrize(
+    ("command", "found"),
+    [
+        ("cat $startdir/config", ("config",)),
+        ('cat "${startdir}/config"', ("config",)),
+        ('cat "$startdir"/config', ("config",)),
+        ("cat $startdir/*.mk", ("README", "config", "extra.mk")),
+        ('cat "$startdir/$_name"', ("README", "config", "extra.mk")),
+        ("cd $startdir; cat *", ("README", "config", "extra.mk")),
+        ("cat ../extra.mk $startdir/config", ("config", "extra.mk")),
+        ("cat $_there/x", ("README", "config", "extra.mk")),
+        ("make all", ()),
+    ],
+)
+def test_files_that_a_function_takes_from_startdir(tmp_path, command, found):
+    text = SIMPLE.replace("_unused=1", "_there=$startdir").replace("  _make all .", f"  {command}")
+    assert load(tmp_path, text).local_files("build", ["README", "config", "extra.mk"]) == found
+
+
 REFUSED = [
     ("", "PKGBUILD: pkgname is not set"),
     (SIMPLE.replace("pkgname=linux-simple", ""), "PKGBUILD: pkgname is not set"),

@@ -86,6 +86,16 @@ def test_an_edit_compiles_one_object(small: Small, worker: Daemon) -> None:
     assert outcome.message in ("1 object, 1 on n2, 0 local", "1 object, 0 local", "1 object, 1 local")
 
 
+def test_a_build_that_counts_processors_uses_the_jobs_of_the_plan(small: Small, worker: Daemon) -> None:
+    small.prepared(n2=worker.where)
+    text = small.pkgbuild.read_text().replace("make all", 'echo "told $(nproc)"; make -j$(nproc) all')
+    small.pkgbuild.write_text(text)
+    outcome, _ = small.compile()
+    assert outcome.run["jobs"] > (os.cpu_count() or 1)
+    assert f"told {outcome.run['jobs']}" in small.paths.log("compile").read_text().splitlines()
+    assert outcome.run["per_node"]["n2"] > 0
+
+
 def test_a_worker_that_refuses_costs_no_object(small: Small, worker: Daemon) -> None:
     dead = ("127.0.0.9", free_port("127.0.0.9"))
     outcome, _ = small.prepared(n2=worker.where, n9=dead).compile()

@@ -87,6 +87,7 @@ CHANGED = [
     ("startdir", '"$startdir"/mine/*.patch', "../*.patch", 'compile: PKGBUILD:21: build() writes "${startdir}"/config'),
     ("mails", "git -c user.name=any -c user.email=any@localhost am -3", "git apply", "compile: PKGBUILD:19: build() "),
     ("mails", "am -3", "apply -3", "PKGBUILD:13: prepare() runs git apply -3"),
+    ("mails", " 0001-mail.patch)", ' "git+https://x.invalid/other.git")', "patch: PKGBUILD:13: prepare() runs git am"),
     ("early", "-Np1", "-Np1 --dry-run", "patch: PKGBUILD:12: prepare() takes kernelrelease before 'patch"),
     ("early", "  make -s kernelrelease > version\n", "", ""),
     ("split", "eval", "_nothing=1\n  eval", ""),
