@@ -27,7 +27,7 @@ from functools import cached_property
 from typing import Any
 
 from kbuild_tasks.core.errors import ConfigError
-from kbuild_tasks.core.pkgbuild_lint import Finding
+from kbuild_tasks.core.finding import Finding
 
 PARTS = ("source", "prepare", "build", "package")
 

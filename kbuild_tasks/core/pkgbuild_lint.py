@@ -13,6 +13,7 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from kbuild_tasks.core.finding import Finding
 from kbuild_tasks.core.shelltext import commands
 
 ASSIGNED = r"(?:^|[\s;(]){}\+?=|\bread\b.*\b{}\b|\bfor {} in\b|\bmapfile\b.*\b{}\b"
@@ -24,26 +25,6 @@ PROGRAMS = {
     "rust": "rustc", "rust-bindgen": "bindgen", "tar": "tar", "texlive-latexextra": "pdflatex", "xmlto": "xmlto",
     "xz": "xz", "zstd": "zstd",
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Finding:
-    """refuse | warn; the stage that it concerns, the line of the PKGBUILD (0: not found).
-
-    program  it holds only where this program is not installed
-    several  it holds only where the cluster has more than one node
-    """
-
-    kind: str
-    stage: str
-    line: int
-    text: str
-    hint: str
-    program: str = ""
-    several: bool = False
-
-    def told(self, name: str) -> str:
-        return f"{name}:{self.line}: {self.text}" if self.line else f"{name}: {self.text}"
 
 
 @dataclass(frozen=True)
@@ -76,9 +57,9 @@ RULES = (
     _rule("patch compile package", r"(?:^|[\s(])(read -\w*p|select \w+ in)\b", "refuse",
           "{0}() asks a question ({1}), and nobody answers it", "set the answer in the PKGBUILD",
           r"<|\| *read|^(?:while|until) "),
-    _rule("compile", r"(\bLLVM(?:_IAS)?=\S+?|\bCC=[\"']?\S*clang)(?=[\"'\s)]|$)", "refuse",
+    _rule("compile", r"(\bLLVM(?:_IAS)?=[\"']?[^\s\"'$)]+|\bCC=[\"']?[^\s$]*clang)(?=[\"'\s)]|$)", "refuse",
           "{0}() compiles with clang ({1}), and the .config is made and proven with gcc, which all nodes have",
-          "leave it out: this cluster compiles with gcc", r"LLVM(?:_IAS)?=(?:0|\"\")?(?:[\s)]|$)", values=True),
+          "leave it out: this cluster compiles with gcc", r"LLVM(?:_IAS)?=0(?:[\s)]|$)", values=True),
     _rule("patch compile package", r"(-m(?:arch|cpu|tune)=native|-Q --help=target|/proc/cpuinfo|\bMNATIVE\w*|"
           r"\bX86_NATIVE_CPU|\blscpu)\b", "warn",
           "{0}() asks the coordinator's processor ({1}): other nodes may have another, and no worker can help",
@@ -102,6 +83,9 @@ RULES = (
     _rule("compile", r"(scripts/config\b|>>? *\"?\S*\.config\b|\bmake\b.*?\b\w*config\b)", "warn",
           "{0}() may change the .config ({1}) that configure proved: compile refuses a kernel whose .config did change",
           "leave it out; options belong into a fragment", r"kernelrelease"),
+    _rule("compile", r"(?:^|[\s(])(patch)\b.* -\w*p\d|\b(git apply)\b", "warn",
+          "{0}() changes the source ({1}): its next run finds it changed already, for the tree stays",
+          "do it in prepare()"),
     _rule("compile", r"(?:^|\s)(O=\S+|KBUILD_OUTPUT=\S+)", "refuse",
           "{0}() compiles outside of the tree ({1})", "leave it out: the build tree is private already", values=True),
     _rule("compile", r"\bmake\b.*?\b(mrproper|distclean)\b", "refuse",
@@ -164,9 +148,9 @@ def _function(
     stage: str, name: str, text: str, variables: Mapping[str, str], values: Mapping[str, str | None], lines: list[str]
 ) -> Iterator[Finding]:
     told = list(commands(text, values))
-    early = next((n for n, c in enumerate(told) if re.search(r"\bkernelrelease\b", c.text)), None)
-    if stage == "patch" and early is not None:
-        for command in told[early + 1 :]:
+    asked = [number for number, command in enumerate(told) if re.search(r"\bkernelrelease\b", command.text)]
+    if stage == "patch" and asked:
+        for command in told[asked[-1] + 1 :]:
             if later := _LATER.search(command.text):
                 yield Finding(
                     "warn", stage, _line(lines, re.compile("kernelrelease"), name),

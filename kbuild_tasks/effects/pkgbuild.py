@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from kbuild_tasks.core import pkgbuild as core
-from kbuild_tasks.core import pkgbuild_lint, shelltext
 from kbuild_tasks.core.errors import ConfigError, KbuildError
+from kbuild_tasks.core.finding import Finding
 from kbuild_tasks.core.pkgbuild import Pkgbuild, Source, check
 from kbuild_tasks.effects.files import read_json, sha256_file, sha256_text, write_json
 
@@ -33,6 +33,12 @@ SMALL = 4 << 20  # bytes; larger files beside a PKGBUILD are sources, not someth
 DEADLINE = 20.0  # seconds
 TOLD = 64 << 10  # bytes of what it writes to standard error
 MEANT = "its top level must set variables and functions, no more"
+CODE = (
+    "pkgbuild.py",
+    "finding.py",
+    "pkgbuild_lint.py",
+    "shelltext.py",
+)  # of core: what makes of bash's answer what is remembered
 KEPT = ("sha256", "fields", "variables", "functions", "sources", "exported", "files", "warnings", "findings")
 
 
@@ -86,7 +92,7 @@ def _key(path: Path, arch: str, files: Iterable[str]) -> dict[str, Any]:
         "files": [_stat(file) for file in files],
         "config": [sha256_file(file) for file in config_files()],
         "directories": _directories(path.parent),
-        "code": [sha256_file(Path(str(m.__file__))) for m in (core, pkgbuild_lint, shelltext)] + [sha256_file(SCRIPT)],
+        "code": [sha256_file(file) for file in (SCRIPT, *(Path(core.__file__).with_name(name) for name in CODE))],
     }
 
 
@@ -110,7 +116,7 @@ def _restore(kept: dict[str, Any], path: Path, arch: str) -> Pkgbuild:
         exported=tuple(kept["exported"]),
         files=tuple(kept["files"]),
         warnings=tuple(kept["warnings"]),
-        findings=tuple(pkgbuild_lint.Finding(**finding) for finding in kept["findings"]),
+        findings=tuple(Finding(**finding) for finding in kept["findings"]),
     )
     # cached properties of the frozen value: computed when it was kept, by this same code (see _key)
     digests = {part: str(kept["digests"][part]) for part in core.PARTS}
@@ -158,7 +164,9 @@ def _ask_bash(path: Path, arch: str) -> Pkgbuild:
     raise _unreadable(path.name, answer, told)
 
 
-def _lint(pkgbuild: Pkgbuild, data: bytes, beside: Path) -> tuple[pkgbuild_lint.Finding, ...]:
+def _lint(pkgbuild: Pkgbuild, data: bytes, beside: Path) -> tuple[Finding, ...]:
+    from kbuild_tasks.core import pkgbuild_lint
+
     local = [source.name for source in pkgbuild.sources if source.protocol == "local"]
     cloned = [number for number, source in enumerate(pkgbuild.sources) if source.protocol == "git"]
     return pkgbuild_lint.lint(

@@ -9,9 +9,9 @@ from functools import cached_property
 from pathlib import Path
 
 from kbuild_tasks.core.errors import ConfigError, KbuildError
+from kbuild_tasks.core.finding import Finding
 from kbuild_tasks.core.model import Cluster
 from kbuild_tasks.core.pkgbuild import Pkgbuild
-from kbuild_tasks.core.pkgbuild_lint import Finding
 from kbuild_tasks.core.series import order_series
 from kbuild_tasks.effects.context import Paths
 
