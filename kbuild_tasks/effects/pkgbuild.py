@@ -33,12 +33,8 @@ SMALL = 4 << 20  # bytes; larger files beside a PKGBUILD are sources, not someth
 DEADLINE = 20.0  # seconds
 TOLD = 64 << 10  # bytes of what it writes to standard error
 MEANT = "its top level must set variables and functions, no more"
-CODE = (
-    "pkgbuild.py",
-    "finding.py",
-    "pkgbuild_lint.py",
-    "shelltext.py",
-)  # of core: what makes of bash's answer what is remembered
+# Of core: what makes of bash's answer what is remembered.
+CODE = ("pkgbuild.py", "finding.py", "pkgbuild_lint.py", "shelltext.py")
 KEPT = ("sha256", "fields", "variables", "functions", "sources", "exported", "files", "warnings", "findings")
 
 
