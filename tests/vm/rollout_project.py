@@ -1,9 +1,7 @@
 """A project whose nodes are the lab's VMs, with packages to roll out and nothing to compile.
 
-The packages are those that lie in artifacts/ of this repository (script/demo, or doit, makes them); other builds of the
-same kernel, which differ in one file, are made of them (variant.py). What is rolled out is what a user would roll out,
-through doit on the coordinator; a test changes the nodes and the coordinator from outside.
-"""
+The packages are those that lie in artifacts/ of this repository (script/demo, or doit, makes them), or Debian's kernel
+(debian_kernel.py); other builds of the XX"""
 
 from __future__ import annotations
 
@@ -17,8 +15,9 @@ from typing import Any
 from kbuild_tasks.core.errors import KbuildError
 from kbuild_tasks.core.rollout import SHORT
 from kbuild_tasks.lab.lab import Lab
-from tests.lab.project import ROOT, WORKDIR, Project
-from tests.vm.machines import VMS, root
+from tests.lab.project import ROOT, Project
+from tests.vm import debian_kernel
+from tests.vm.machines import VMS, as_new, console
 from tests.vm.variant import make
 
 CANARY, SECOND = VMS
@@ -31,19 +30,35 @@ class Rollout(Project):
     """doit rollout, as builder, in the coordinator."""
 
     @classmethod
-    def of(cls, lab: Lab, name: str) -> Rollout:
-        """A fresh project with the packages of this repository; the VMs have its helper. Raises KbuildError: none."""
+    def built(cls, lab: Lab, name: str) -> Rollout:
+        """A fresh project with the packages of this repository, and VMs as new. Raises KbuildError: there are none."""
         if not (ROOT / "artifacts/manifest.json").exists() or not (ROOT / "build/receipts/package.json").exists():
             raise KbuildError("there are no packages in artifacts/", "script/demo --build makes them")
+        made = cls._empty(lab, name)
+        for directory in ("artifacts", "build/receipts", "build/inputs"):
+            shutil.copytree(ROOT / directory, made.root / directory)
+        made._ready()
+        return made
+
+    @classmethod
+    def of_debian(cls, lab: Lab, name: str) -> Rollout:
+        """The same with Debian's kernel."""
+        made = cls._empty(lab, name)
+        debian_kernel.package(lab, ROOT / "build/cache/test/debian-kernel", made.root / "artifacts")
+        made.node(f"chown -RP builder: {made.root}", user="root")
+        made.node(f"cd {ROOT} && .venv/bin/python -m tests.vm.debian_kernel {made.root}")
+        made._ready()
+        return made
+
+    @classmethod
+    def _empty(cls, lab: Lab, name: str) -> Rollout:
+        as_new(lab, *VMS)
         made = cls.make(lab, name)
         assert isinstance(made, cls)
         shutil.copy(ROOT / "cluster.yaml", made.root)  # with the VMs, and the workdir that belongs to the receipts
-        for directory in ("artifacts", "build/receipts", "build/inputs"):
-            shutil.copytree(ROOT / directory, made.root / directory)
-        made.ready()
         return made
 
-    def ready(self) -> None:
+    def _ready(self) -> None:
         """Consoles are recorded, builder may write, the nodes have the helper."""
         (self.root / "build/console").symlink_to(ROOT / "build/console")  # where the lab shows them
         self.node(f"chown -RP builder: {self.root}", user="root")
@@ -102,9 +117,6 @@ class Rollout(Project):
         path.write_text(text)
 
 
-def boots(lab: Lab, node: str) -> int:
-    """Boots that the node's journal knows; each boot of a kernel that came as far as journald counts."""
-    return int(root(lab, node, "journalctl --list-boots --no-pager -q | grep -c '^ *-\\?[0-9]'"))
-
-
-__all__ = ["CANARY", "LIMIT", "SECOND", "STATES", "WORKDIR", "Rollout", "boots"]
+def booted(lab: Lab, node: str) -> list[str]:
+    """The release of every kernel that was ever started there, as its console tells."""
+    return re.findall(r"Linux version (\S+)", console(lab, node))

@@ -4,9 +4,9 @@ Each run is a module here that is named in RUNS (__main__.py) and has
 
     def run(lab: Lab, project: Rollout, count: int | None) -> Iterator[Row]
 
-which yields a row as soon as it is known: a run of an hour that is killed has told what it saw. `lab` is up with two VMs
-that answer, in whatever state the run before left them; `project` is fresh. `count` is the number behind its name on
-the command line (script/faults cuts=20), None: as many as the promise wants.
+which yields a row as soon as it is known: a run of an hour that is killed has told what it saw. `lab` is up with two
+VMs that answer, in whatever state the run before left them; `project` is fresh. `count` is the number behind its name
+on the command line (script/faults cuts=20), None: as many as the promise wants.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ def _run(name: str, lab: Lab, count: int | None) -> int:
     rows: list[Row] = []
     began = time.monotonic()
     lab.up(3, vms=len(VMS))  # whatever the run before left switched off, frozen or cut off
-    for row in run(lab, Rollout.of(lab, f"faults-{name}"), count):
+    for row in run(lab, Rollout.built(lab, f"faults-{name}"), count):
         rows.append(row)
         _print(row)
         _write(name, rows, round(time.monotonic() - began, 1))
