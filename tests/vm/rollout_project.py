@@ -13,7 +13,7 @@ import time
 from typing import Any
 
 from kbuild_tasks.core.errors import KbuildError
-from kbuild_tasks.core.rollout import SHORT
+from kbuild_tasks.core.rollout import NOT_FOR_NODES, SHORT
 from kbuild_tasks.lab.lab import Lab
 from tests.lab.project import ROOT, Project
 from tests.vm import debian_kernel
@@ -70,6 +70,11 @@ class Rollout(Project):
 
     def release(self) -> str:
         return str(json.loads((self.root / "artifacts/manifest.json").read_text())["kernelrelease"])
+
+    def files(self) -> list[str]:
+        """Packages that go to a node."""
+        packages = json.loads((self.root / "artifacts/manifest.json").read_text())["packages"]
+        return [str(package["file"]) for package in packages if not package["pkgname"].endswith(NOT_FOR_NODES)]
 
     def variant(self, word: str) -> str:
         """Another build of the same kernel in artifacts/; what names it."""
