@@ -20,6 +20,7 @@ from tests.vm.rollout_project import Rollout
 ROOT = Path(__file__).resolve().parents[3]
 RUNS = {  # module here: what it shows
     "matrix": "kernels that are bad in every way, on the canary: nodes lost, nodes touched after it",
+    "kills": "the coordinator killed at each state (T1), two operators (T3)",
     "own": "time beyond the nodes' own reboots and the settling, and where it goes",
     "again": "a second roll-out changes nothing and says so",
 }
