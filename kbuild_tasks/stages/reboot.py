@@ -61,6 +61,7 @@ def run(ctx: Context) -> Outcome:
         else:
             raise NodeRefused(f"{visit.node.name} has not got the kernel yet", f"doit deploy:{visit.node.name}")
     visit.say("")
+    visit.run.remember(visit.node, visit.answer)
     if told:
         return Outcome(f"{visit.build.release} {told}", run={"away": visit.run.away.get(visit.node.name)})
     return Outcome(f"on {visit.build.release} already", run={"state": "fresh"})
