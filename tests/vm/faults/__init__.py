@@ -6,7 +6,8 @@ Each run is a module here that is named in RUNS (__main__.py) and has
 
 which yields a row as soon as it is known: a run of an hour that is killed has told what it saw. `lab` is up with two
 VMs that answer, in whatever state the run before left them; `project` is fresh. `count` is the number behind its name
-on the command line (script/faults cuts=20), None: as many as the promise wants.
+on the command line (script/faults cuts=20), None: as many as the promise wants. A module may name another PROJECT than
+that of the packages in artifacts/.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from tests.vm.rollout_project import Rollout
 ROOT = Path(__file__).resolve().parents[3]
 RUNS = {  # module here: what it shows
     "matrix": "kernels that are bad in every way, on the canary: nodes lost, nodes touched after it",
+    "initramfs": "the same of a kernel with an initramfs",
     "kills": "the coordinator killed at each state (T1), two operators (T3)",
     "own": "time beyond the nodes' own reboots and the settling, and where it goes",
     "again": "a second roll-out changes nothing and says so",
@@ -32,7 +33,7 @@ def main(arguments: list[str]) -> int:
         if name not in RUNS or (count and not count.isdigit()):
             print(f"script/faults does not know {name}{'=' if count else ''}{count}; there are:", file=sys.stderr)
             for known, shows in RUNS.items():
-                print(f"  {known:<8} {shows}", file=sys.stderr)
+                print(f"  {known:<10} {shows}", file=sys.stderr)
             return 2
     lab = Lab(ROOT)
     before = {node.name for node in lab.status()}
@@ -52,12 +53,14 @@ def main(arguments: list[str]) -> int:
 
 def _run(name: str, lab: Lab, count: int | None) -> int:
     """The number of rows that did not hold."""
-    run: Callable[..., Iterable[Row]] = importlib.import_module(f"tests.vm.faults.{name}").run
+    module = importlib.import_module(f"tests.vm.faults.{name}")
+    run: Callable[..., Iterable[Row]] = module.run
+    make = getattr(module, "PROJECT", Rollout.built)
     print(f"{name}: {RUNS[name]}", flush=True)
     rows: list[Row] = []
     began = time.monotonic()
     lab.up(3, vms=len(VMS))  # whatever the run before left switched off, frozen or cut off
-    for row in run(lab, Rollout.built(lab, f"faults-{name}"), count):
+    for row in run(lab, make(lab, f"faults-{name}"), count):
         rows.append(row)
         _print(row)
         _write(name, rows, round(time.monotonic() - began, 1))
