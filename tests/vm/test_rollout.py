@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from kbuild_tasks.lab.lab import Lab
+from tests.vm.faults.halt import Halt
 from tests.vm.machines import VMS, boot_id, root, wait_for_boot
 from tests.vm.rollout_project import CANARY, SECOND, STATES, Rollout, booted
 
@@ -51,12 +52,12 @@ def test_a_kernel_that_panics_costs_one_reboot(vms: Lab, project: Rollout) -> No
     old = vms.exec(CANARY, ["uname", "-r"]).out.strip()
     other = boot_id(vms, SECOND)
     before = booted(vms, CANARY)
-    run = project.start("rollout")
-    assert project.wait_for(CANARY, "BOOTFILES_OK", run)
+    halt = Halt(project, f"{CANARY} arm")
+    assert halt.wait(), halt.end()
     entry = f"/boot/loader/entries/kbuild-{project.build()}.conf"
     root(vms, CANARY, f"cp {entry} /root/good; sed -i 's/^options .*/& init=\\/bin\\/false/' {entry}; sync")
-    out = project.end(run)
-    assert run.returncode == 1
+    out = halt.end()
+    assert halt.run.returncode == 1
     assert f"FAILED reboot:{CANARY}" in out
     assert "the new kernel panicked" in out, out
     assert "Kernel panic - not syncing: Attempted to kill init!" in out
