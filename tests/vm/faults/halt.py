@@ -19,7 +19,7 @@ from kbuild_tasks.effects import journal, node
 from kbuild_tasks.stages import reboot
 
 point, mark = os.environ["KBUILD_HALT"], os.environ["KBUILD_HALT_MARK"]
-reboot.UNSEEN = float(os.environ.get("KBUILD_UNSEEN", reboot.UNSEEN))
+reboot.UNSEEN = int(os.environ.get("KBUILD_UNSEEN", reboot.UNSEEN))
 
 def reached(here):
     if here == point and not os.path.exists(mark + ".been"):
