@@ -86,6 +86,7 @@ def _two_operators(lab: Lab, project: Rollout) -> Iterator[Row]:
         {"said": out.splitlines()[-8:]},
     )
     other.doit("rollback", f"only={CANARY}")
+    other.doit(f"allow:{CANARY}")
     other.doit("rollout", f"only={CANARY}")
     ended = other.passed(CANARY)[-1:] == ["UNCORDONED"]
     yield Row("T3 the one that took over", "finishes", "finished" if ended else "did NOT finish", ended)
