@@ -52,10 +52,9 @@ class Lease:
         with self._guard:
             if node.name in self._held:
                 return self.number
+            if not force:
+                self.check(node, seen)
             theirs = int(seen.get("fence") or 0)
-            holder = seen.get("lease") or {}
-            if holder.get("who") not in (None, "", self.who) and not force:
-                raise _refused(node, holder, theirs)
             if not self.number or self.number <= theirs:
                 self._next(theirs)
             number = self.number
@@ -65,6 +64,12 @@ class Lease:
         with self._guard:
             self._held.add(node.name)
         return number
+
+    def check(self, node: Node, seen: Mapping[str, Any]) -> None:
+        """Raises NodeRefused where the node is another operator's; takes nothing."""
+        holder = seen.get("lease") or {}
+        if holder.get("who") not in (None, "", self.who):
+            raise _refused(node, holder, int(seen.get("fence") or 0))
 
     def give_back(self, node: Node, boot_id: str) -> None:
         """The node is done: any operator may be the next one there."""

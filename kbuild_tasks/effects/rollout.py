@@ -63,6 +63,11 @@ class Run:
             raise found
         return dict(found)
 
+    def remember(self, node: Node, answer: Mapping[str, Any]) -> None:
+        """What a task saw last; the next one need not ask again."""
+        with self._guard:
+            self._seen[node.name] = dict(answer)
+
     def forget(self, node: Node) -> None:
         """What was seen of it is out of date."""
         with self._guard:

@@ -45,6 +45,7 @@ def run(ctx: Context) -> Outcome:
         done.append(step.act)
         visit.say("")
     if step.act in (Act.REFUSE, Act.DENIED):
+        visit.run.lease.check(visit.node, visit.answer)  # what is strange here may be another operator's work
         raise visit.stop(step)
     release, default = visit.build.release, visit.seen.known_release or visit.seen.release
     if step.act == Act.DONE:

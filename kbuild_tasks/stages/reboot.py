@@ -70,6 +70,7 @@ def run(ctx: Context) -> Outcome:
         else:
             raise NodeRefused(f"{visit.node.name} has not got the kernel yet", f"doit deploy:{visit.node.name}")
     visit.say("")
+    visit.run.remember(visit.node, visit.answer)
     if told:
         run_ = {"away": visit.run.away.get(visit.node.name)}
         return Outcome(f"{visit.build.release} {told}", run=run_, warnings=(said,) if said else ())

@@ -34,7 +34,7 @@ def run(ctx: Context) -> Outcome:
     """Raises KbuildError: a check failed, or the node went down again."""
     visit = Visit(ctx)
     if visit.state in AFTER_ARMING:
-        _look(visit)
+        _look(visit, anew=False)
     else:
         visit.look()
     told, losses = "", 0
@@ -73,10 +73,10 @@ def run(ctx: Context) -> Outcome:
     return Outcome(f"{twice}; {visit.build.release} is its default now")
 
 
-def _look(visit: Visit) -> None:
+def _look(visit: Visit, *, anew: bool = True) -> None:
     """Wait until it answers: it was up, and went away. Raises NotBack."""
     try:
-        visit.look(anew=True)
+        visit.look(anew=anew)
     except NodeUnreachable:
         try:
             visit.saw(Wait(visit, "").until_back())

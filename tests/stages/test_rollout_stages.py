@@ -353,6 +353,16 @@ def test_a_second_operator_is_refused_and_a_stale_one_cannot_act(
     assert world.nodes["n7"].boots == [] and not world.nodes["n7"].armed
 
 
+def test_another_operators_trial_is_told_by_who_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not as a trial that nobody knows, with the advice to roll it back."""
+    world = World(tmp_path, monkeypatch)
+    act(world, "deploy", "reboot")
+    journal_file(world.paths, "n7").unlink()
+    monkeypatch.setattr(lease, "who", lambda root: "eve@n9:/srv/p")
+    error = refused(world, "deploy")
+    assert "n7 is in the roll-out of builder@n1:" in error.message and "doit takeover" in (error.hint or "")
+
+
 def test_a_trial_that_the_journal_does_not_know_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(tmp_path, monkeypatch)
     act(world, "deploy", "reboot")

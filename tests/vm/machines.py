@@ -1,4 +1,4 @@
-"""What tests ask of VMs: which boot it is, and to wait for the next."""
+"""What tests ask of VMs: which boot it is, to wait for the next, and one that is as new."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from kbuild_tasks.core.errors import KbuildError
+from kbuild_tasks.lab import vm, vm_disk, vm_image
 from kbuild_tasks.lab.lab import Lab
 
 VMS = ("kubenode7", "kubenode8")
@@ -47,3 +48,16 @@ def reboot(lab: Lab, node: str) -> str:
     before = boot_id(lab, node)
     lab.exec(node, ["systemctl", "reboot"], user="root", check=False, timeout=120)
     return before
+
+
+def as_new(lab: Lab, *nodes: str) -> None:
+    """Those that a roll-out has been on get a new disk, and boot the image's own kernel; they answer."""
+    used = [node for node in nodes if root(lab, node, "ls -A /var/lib/kbuild-tasks/rollout 2>/dev/null || :")]
+    kinds = {node.name: node.kind for node in lab.status()}
+    for node in used:
+        lab.stop(node)
+        (lab.places.disks / vm.directory(node, kinds[node]) / "made").unlink()
+        images = vm_image.ensure(lab.places, [kinds[node]], print)
+        vm_disk.specs(lab.places, images, {node: kinds[node]}, "")
+        lab.start(node, wait=False)
+    lab.up()

@@ -38,16 +38,21 @@ def _repack(path: Path, scratch: Path, release: str, word: str) -> None:
     subprocess.run(["bsdtar", "-xf", path, "-C", scratch], check=True)
     (scratch / "usr/lib/modules" / release / "variant").write_text(f"{word}\n")
     (scratch / ".MTREE").unlink()
-    tops = sorted(entry.name for entry in scratch.iterdir())
+    pack(scratch, path)
+
+
+def pack(tree: Path, path: Path) -> None:
+    """A package of a directory with .PKGINFO and .BUILDINFO in it."""
+    tops = sorted(entry.name for entry in tree.iterdir())
     listed = subprocess.run(
         ["bsdtar", "-cf", "-", "--format=mtree", f"--options={MTREE}", "--uid", "0", "--gid", "0", *tops],
-        cwd=scratch, check=True, capture_output=True,
+        cwd=tree, check=True, capture_output=True,
     )  # fmt: skip
     packed = subprocess.run(["gzip", "-c", "-n"], input=listed.stdout, check=True, capture_output=True)
-    (scratch / ".MTREE").write_bytes(packed.stdout)
-    meta = [name for name in (".BUILDINFO", ".MTREE", ".PKGINFO", ".INSTALL") if (scratch / name).exists()]
+    (tree / ".MTREE").write_bytes(packed.stdout)
+    meta = [name for name in (".BUILDINFO", ".MTREE", ".PKGINFO", ".INSTALL") if (tree / name).exists()]
     rest = [name for name in tops if name not in meta]
-    subprocess.run(["bsdtar", "--uid", "0", "--gid", "0", "--zstd", "-cf", path, *meta, *rest], cwd=scratch, check=True)
+    subprocess.run(["bsdtar", "--uid", "0", "--gid", "0", "--zstd", "-cf", path, *meta, *rest], cwd=tree, check=True)
 
 
 if __name__ == "__main__":
