@@ -79,8 +79,9 @@ class Cluster:
         """What the firmware and systemd-boot do."""
         entry = self.world.boots()
         self.boots.append(entry)
-        release, build_id = (NEW, NEW_ID) if entry == self.build.entry else (OLD, OLD_ID)
-        self.world.runs(release, build_id, str(uuid.uuid4()))
+        trial = entry == self.build.entry
+        release, build_id = (NEW, NEW_ID) if trial else (OLD, OLD_ID)
+        self.world.runs(release, build_id, str(uuid.uuid4()), self.build.build if trial else "")
         self.world.write("proc/modules", "overlay 1 0 - Live 0x0\n")
 
     def act(self, *verbs: str) -> Any:
