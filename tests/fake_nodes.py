@@ -236,10 +236,11 @@ class FakeNode:
             self.world.goes_down(self)
         return {"boot_id": self.boot_id}
 
-    def _probe(self, payload: None, modules: str, release: str) -> dict[str, Any]:
+    def _probe(self, payload: None, modules: str, release: str, build: str) -> dict[str, Any]:
         kernel = {key: self.running[key] for key in ("release", "build_id", "version")}
         told = {"loaded": modules.split(), "builtin": [], "failed": {}, "config_sha256": self.running["config"]}
-        return {**kernel, **told, "boot_id": self.boot_id}
+        files = {"count": 9, "wrong": [] if self.running.get("build") == build else ["overlay.ko"]}
+        return {**kernel, **told, "boot_id": self.boot_id, "build": self.running.get("build", ""), "files": files}
 
     def _commit(self, payload: None, build: str) -> dict[str, Any]:
         if (self.known_good or {}).get("build") != build:

@@ -84,7 +84,7 @@ may_be_overwritten() {  # may_be_overwritten ID: could this installation write o
 }
 
 keep_default() {  # a copy of the default's files under names of our own, and the default moves to it, if it has to
-	local file kernel initrds keep old
+	local file kernel initrds keep old line
 	old=$default_entry
 	may_be_overwritten "$old" || return 0
 	if [ "$selected_entry" = "$old" ] && [ -n "$build_id_now" ]; then
@@ -100,7 +100,12 @@ keep_default() {  # a copy of the default's files under names of our own, and th
 		[ "$file" = "$e_kernel" ] || initrds="$initrds${initrds:+ }$target/${file##*/}"
 	done
 	[ "$loader" != raspberrypi ] || raspberrypi_keep
-	loader_call add "$keep" "$kernel" "$initrds" "$e_line" "kept: $old"
+	# Where the loader's own line is not to be had, it is the running kernel's, which may be a build of ours.
+	line=''
+	for file in $e_line; do
+		case $file in kbuild.build=*) ;; *) line="$line${line:+ }$file" ;; esac
+	done
+	loader_call add "$keep" "$kernel" "$initrds" "$line" "kept: $old"
 	entry_known "kbuild-$keep" || die loader "does not see the entry kbuild-$keep after it was written"
 	loader_call set_default "kbuild-$keep" || die loader "could not make kbuild-$keep the default: $loader_why"
 	[ "$default_entry" = "kbuild-$keep" ] || die default "was told to boot kbuild-$keep by default, and its loader says $default_entry"

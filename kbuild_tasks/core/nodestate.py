@@ -56,6 +56,7 @@ class Step:
 class Seen:
     """What a node showed of itself (verb observe), as far as decisions need it.
 
+    build              the build that runs, "" where the kernel's command line does not tell
     known_good, trial  builds ("" is a kernel that is not ours), None where there is none
     """
 
@@ -74,6 +75,7 @@ class Seen:
     fence: int = 0
     helper: str = ""
     expired: bool = False
+    build: str = ""
 
 
 def seen(answer: Mapping[str, Any]) -> Seen:
@@ -88,6 +90,7 @@ def seen(answer: Mapping[str, Any]) -> Seen:
         boot_id=boot_id,
         release=str(answer.get("release") or ""),
         build_id=str(answer.get("build_id") or ""),
+        build=str(answer.get("build") or ""),
         version=str(answer.get("version") or ""),
         default=str(loader.get("default") or ""),
         armed=str(loader.get("armed") or ""),
@@ -115,6 +118,8 @@ def runs(seen: Seen, build: Build) -> bool:
     if build.build_id and seen.build_id and seen.build_id != build.build_id:
         return False
     if not (build.build_id and seen.build_id) and build.version and seen.version != build.version:
+        return False
+    if seen.build and seen.build != build.build:  # builds that differ in modules alone share all of the above
         return False
     if seen.selected:
         return seen.selected == build.entry

@@ -89,6 +89,10 @@ def _kernel(build: Build, boot_id: str, before: Mapping[str, Any], now: Check) -
             continue
         shown = [answer.get(key) for answer in (now.observe, now.probe) if answer.get(key) != wanted]
         yield Finding(what, not shown, wanted if not shown else f"is {_word(shown[0])}, not {wanted}")
+    for build_now in (now.observe.get("build"), now.probe.get("build")):  # an earlier helper's entry says nothing
+        if build_now and build_now != build.build:
+            yield Finding("build", False, f"{_word(build_now)} was booted, not {build.build}")
+            break
     entry = (now.observe.get("loader") or {}).get("selected")
     if entry:
         good = entry == build.entry
@@ -106,7 +110,18 @@ def _kernel(build: Build, boot_id: str, before: Mapping[str, Any], now: Check) -
         )
 
 
+def _files(probe: Mapping[str, Any]) -> Finding:
+    """What the kernel finds in its module directory is what the build brought: an equal vmlinux may have others."""
+    files = probe.get("files")
+    wrong = files.get("wrong") if isinstance(files, Mapping) else None
+    if not isinstance(files, Mapping) or not isinstance(wrong, list) or not files.get("count"):
+        return Finding("module files", False, "were not told")
+    names = [str(path).rsplit("/", 1)[-1] for path in wrong]
+    return Finding("module files", not wrong, _few(names, "of another build") or f"{files['count']} are the build's")
+
+
 def _modules(wanted: Sequence[str], probe: Mapping[str, Any]) -> Iterator[Finding]:
+    yield _files(probe)
     loaded, builtin, refused = probe.get("loaded"), probe.get("builtin"), probe.get("failed")
     if not isinstance(loaded, list) or not isinstance(builtin, list) or not isinstance(refused, dict):
         yield Finding("modules", False, "were not told")

@@ -73,7 +73,7 @@ VERBS: Mapping[str, Mapping[str, str]] = {
     "arm": {"build": "build", "panic": "number", "fence": "number", "timeout": "number?"},
     "disarm": {"fence": "number"},
     "reboot": {"fence": "number", "delay": "number?", "boot_id": "uuid?", "force": "flag?", "grace": "number?"},
-    "probe": {"modules": "words?", "release": "release?"},
+    "probe": {"modules": "words?", "release": "release?", "build": "build?"},
     "settle": {"fence": "number"},
     "commit": {"build": "build", "fence": "number"},
     "rollback": {"fence": "number", "to": "word?"},

@@ -57,7 +57,7 @@ place_files() {
 		fi
 	fi
 	place_device_trees
-	keep_modules "$build_id" "$release" || die files "cannot keep the new modules aside"
+	keep_modules "$ask_build" "$release" "$build_id" || die files "cannot keep the new modules aside"
 	initrd=''
 	[ ! -s "$target/initrd.img" ] || initrd=$target/initrd.img
 	trial_command_line "${ask_panic:-10}"
@@ -117,17 +117,17 @@ boot_sums() {  # members: "NAME": "sha256" of what lies on the boot partition fo
 	done
 }
 
-trial_command_line() {  # trial_command_line PANIC: the running kernel's, less what the loader added, with panic=PANIC; in $line
+trial_command_line() {  # trial_command_line PANIC: the running kernel's, less what the loader and we added, with ours; in $line
 	local word
 	line=''
 	for word in $command_line; do
 		case $word in
-		BOOT_IMAGE=* | initrd=* | panic=*) continue ;;
+		BOOT_IMAGE=* | initrd=* | panic=* | kbuild.build=*) continue ;;
 		root=UUID=* | root=LABEL=*)
 			# Without an initramfs the kernel itself has to find its root, and it knows only partitions.
 			if [ ! -s "$boot_dir/kbuild/$ask_build/initrd.img" ]; then word=root=PARTUUID=$(root_partuuid); fi ;;
 		esac
 		line="$line$word "
 	done
-	line="${line}panic=$1"
+	line="${line}panic=$1 kbuild.build=$ask_build"
 }

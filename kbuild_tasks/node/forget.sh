@@ -81,14 +81,20 @@ it_runs() {
 	case $command_line in
 	*"kbuild/$name/"*) return 0 ;;
 	esac
+	build_running
+	[ -z "$build_now" ] || {
+		[ "$build_now" = "$name" ]
+		return
+	}
 	[ -n "$f_build_id" ] && [ "$f_build_id" = "$build_id_now" ]
 }
 
 what_goes() {  # paths beside the boot partition's, in $goes
 	local path
 	set --
+	[ "$ask_kept" = 1 ] || set -- "$kept/$name"
 	if [ -n "$f_build_id" ] && ! kept_for_others; then
-		set -- "$kept/$f_build_id"
+		set -- "$@" "$kept/$f_build_id"
 	fi
 	if [ -n "$f_release" ] && [ -f "$state/installed/$name" ] && ! release_in_use; then
 		set -- "$@" "${modules:?}/$f_release"

@@ -77,11 +77,23 @@ built_in() {  # built_in MODULE: is it part of the running kernel? (depmod(8): m
 	grep -q "/$name\.ko\$" "$root/usr/lib/modules/$release_now/modules.builtin" 2>/dev/null
 }
 
+files_seen() {  # what the kernel sees in its release's directory, against what the build brought; null where that is not known
+	local list
+	list=$state/installed/$ask_build
+	[ -n "$ask_build" ] && [ -s "$list" ] && grep "  usr/lib/modules/$release_now/" -- "$list" >"$scratch/files" || { echo null; return; }
+	# A program that died without a word has not found all of them right.
+	(cd -- "${root:-/}" && sha256sum -c --strict --quiet -- "$scratch/files" 2>/dev/null) >"$scratch/bad" || [ -s "$scratch/bad" ] || { echo null; return; }
+	printf '{"count": %s, "wrong": %s}' "$(wc -l <"$scratch/files")" "$(sed 's/: FAILED.*//' "$scratch/bad" | head -n 50 | array)"
+}
+
 probe() {  # is it the right kernel, and do the modules load into it
 	local failed module said sum builtin
 	running
 	text release "$release_now"
 	text build_id "$build_id_now"
+	build_running
+	text build "$build_now"
+	raw files "$(files_seen)"
 	read -r uname_v <"$root/proc/sys/kernel/version" || uname_v=''
 	text version "$uname_v"
 	text boot_id "$boot_now"

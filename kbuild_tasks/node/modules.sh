@@ -1,12 +1,45 @@
-# The modules of the running and of the known-good kernel, whatever is installed: kept aside as hard links, by build id.
+# The modules of the running, the known-good and each tried kernel, whatever is installed: kept aside as hard links.
 # pacman unlinks what it replaces and depmod renames, so the links keep the old bytes. Where a new build has the release
 # of the running one, the kept copy is mounted over the directory, until the reboot; at boot kbuild-modules.service asks
-# for boot-modules, which does the same by the running build id.
+# for boot-modules, which does the same for the kernel that runs.
+# A copy is named by its build: builds that differ in modules alone have one vmlinux, and so one build id. Which build
+# runs is told by the command line of its entry (kbuild.build=). A kernel that is not ours, and an entry of an earlier
+# helper, say nothing of it: their copies are named by build id.
 
 modules=$root/usr/lib/modules
 kept=$root/usr/lib/modules.kbuild
 
-keep_modules() {  # keep_modules BUILD_ID RELEASE: false where there is nothing to keep
+running_key() {  # what the running kernel's copy is called, in $key; "" where it cannot be told
+	running
+	build_running
+	key=${build_now:-$build_id_now}
+}
+
+build_running() {  # the build that runs, in $build_now. Tools copy /proc/cmdline to other kernels: the word alone proves nothing
+	local word copy_release copy_id
+	build_now=''
+	for word in $command_line; do
+		case $word in kbuild.build=*) build_now=${word#kbuild.build=} ;; esac
+	done
+	[ -n "$build_now" ] || return 0
+	if fits build "$build_now" && [ -f "$kept/$build_now/release" ]; then
+		{ read -r copy_release && read -r copy_id; } <"$kept/$build_now/release" || copy_id=''
+		[ "$copy_release" != "$release_now" ] || [ "$copy_id" != "$build_id_now" ] || return 0
+	fi
+	build_now=''
+}
+
+record_key() {  # what the copy of the kernel in r_* is called, in $key
+	key=$r_build
+	[ -n "$key" ] && [ -f "$kept/$key/release" ] || key=$r_build_id
+}
+
+record_runs() {  # does the kernel in r_* run?
+	build_running
+	[ "$r_build_id" = "$build_id_now" ] && { [ -z "$build_now" ] || [ "$build_now" = "$r_build" ]; }
+}
+
+keep_modules() {  # keep_modules KEY RELEASE BUILD_ID: false where there is nothing to keep
 	[ ! -f "$kept/$1/release" ] || return 0
 	[ -n "$1" ] && under "$2" test -d "$modules/$2/kernel" || return 1
 	mkdir -p -- "$kept" && rm -rf -- "$kept/.new" || die state "cannot write to $kept"
@@ -17,7 +50,7 @@ keep_modules() {  # keep_modules BUILD_ID RELEASE: false where there is nothing 
 			die space-root "cannot keep the modules of $2 aside" 'df -h /usr'
 		}
 	fi
-	printf '%s\n' "$2" >"$kept/.new/release" && rm -rf -- "${kept:?}/$1" && mv -T -- "$kept/.new" "$kept/$1" && sync -- "$kept/$1" "$kept" ||
+	printf '%s\n%s\n' "$2" "$3" >"$kept/.new/release" && rm -rf -- "${kept:?}/$1" && mv -T -- "$kept/.new" "$kept/$1" && sync -- "$kept/$1" "$kept" ||
 		die space-root "cannot keep the modules of $2 aside" 'df -h /usr'
 }
 
@@ -25,7 +58,7 @@ tree_of() {  # tree_of DIRECTORY: inode and path of each file; what depmod makes
 	find "$1" -xdev -type f ! -name 'modules.*' ! -name release -printf '%i %P\n' | sort
 }
 
-same_tree() {  # same_tree BUILD_ID RELEASE: is every kept file at its place?
+same_tree() {  # same_tree KEY RELEASE: is every kept file at its place?
 	same_at_a_glance "$1" "$2" && return
 	tree_of "$kept/$1" >"$scratch/kept"
 	under "$2" find "$modules/$2" -xdev -type f ! -name 'modules.*' ! -name release -printf '%i %P\n' | sort >"$scratch/there"
@@ -59,13 +92,15 @@ under() {  # under RELEASE COMMAND...: run it where nothing is mounted over that
 	fi
 }
 
-cover() {  # cover BUILD_ID RELEASE: the running system sees the kept copy in the release's directory
+cover() {  # cover KEY RELEASE: the running system sees the kept copy in the release's directory
 	mounted_over "$2" || mount --bind -- "$kept/$1" "$modules/$2" ||
 		die state "cannot mount the kept modules over $modules/$2" 'give the kernel a release of its own: CONFIG_LOCALVERSION'
 }
 
-put_back() {  # put_back BUILD_ID RELEASE: whatever of a kept copy is missing at its place, or is other; says it in $repaired
+put_back() {  # put_back KEY RELEASE: whatever of a kept copy is missing at its place, or is other; says it in $repaired
 	[ -f "$kept/$1/release" ] || return 0
+	# What is mounted there is the running kernel's copy itself: it is right, and writing to it would change it.
+	! mounted_over "$2" || return 0
 	if [ ! -d "$modules/$2" ]; then
 		rm -rf -- "$modules/.kbuild.new"
 		cp -al -- "$kept/$1" "$modules/.kbuild.new" 2>/dev/null || cp -a -- "$kept/$1" "$modules/.kbuild.new" || return 1
@@ -83,27 +118,29 @@ put_back() {  # put_back BUILD_ID RELEASE: whatever of a kept copy is missing at
 }
 
 keep_running() {  # before anything is installed: the running kernel's, and the known-good one's
-	keep_modules "$build_id_now" "$release_now" || :
-	if recall known-good && [ "$r_build_id" != "$build_id_now" ] && [ "$r_release" != "$release_now" ]; then
-		keep_modules "$r_build_id" "$r_release" || :
+	running_key
+	mounted_over "$release_now" || keep_modules "$key" "$release_now" "$build_id_now" || :
+	if recall known-good && ! record_runs && [ "$r_release" != "$release_now" ]; then
+		record_key
+		keep_modules "$key" "$r_release" "$r_build_id" || :
 	fi
 }
 
 boot_modules() {
-	running
+	running_key
 	repaired=''
-	if [ -z "$build_id_now" ] || [ ! -f "$kept/$build_id_now/release" ]; then
+	if [ -z "$key" ] || [ ! -f "$kept/$key/release" ]; then
 		text modules 'as they are'
-	elif [ ! -d "$modules/$release_now" ] && put_back "$build_id_now" "$release_now"; then
+	elif [ ! -d "$modules/$release_now" ] && put_back "$key" "$release_now"; then
 		text modules 'put back'
 	else
 		mkdir -p -- "$modules/$release_now"
 		if mounted_over "$release_now"; then
 			text modules 'mounted already'
-		elif same_tree "$build_id_now" "$release_now"; then
+		elif same_tree "$key" "$release_now"; then
 			text modules 'right'
 		else
-			cover "$build_id_now" "$release_now"
+			cover "$key" "$release_now"
 			text modules 'mounted'
 		fi
 	fi

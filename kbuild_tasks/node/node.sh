@@ -21,12 +21,12 @@ reboot_node() {
 
 dead_man() {  # by kbuild-deadman.service, early in each boot
 	running
-	recall trial && [ "$r_build_id" = "$build_id_now" ] && [ "$r_timeout" -gt 0 ] || {
+	recall trial && record_runs && [ "$r_timeout" -gt 0 ] || {
 		text dead_man 'not needed'
 		return
 	}
 	sleep "$r_timeout"
-	recall trial && [ "$r_build_id" = "$build_id_now" ] || {
+	recall trial && record_runs || {
 		text dead_man 'settled'
 		return
 	}

@@ -8,6 +8,8 @@ observe() {
 	read -r uname_v <"$root/proc/sys/kernel/version" || uname_v=''
 	text version "$uname_v"
 	text build_id "$build_id_now"
+	build_running
+	text build "$build_now"
 	read -r up _ <"$root/proc/uptime" || up=0
 	raw uptime "$up"
 	text arch "$(kernel_arch)"

@@ -14,7 +14,8 @@ install_build() {
 	fi
 	keep_running
 	keep_default
-	[ "$release" != "$release_now" ] || [ ! -f "$kept/$build_id_now/release" ] || cover "$build_id_now" "$release_now"
+	running_key
+	[ "$release" != "$release_now" ] || [ ! -f "$kept/$key/release" ] || cover "$key" "$release_now"
 	# 2. pacman; a node of another distribution has no database until its first use
 	mkdir -p -- "$database/local" "$database/sync" || die pacman-broken "cannot write to pacman's database"
 	mend_lock
@@ -90,11 +91,13 @@ under_pacman() {
 }
 
 restore_old() {
-	if recall known-good && [ "$r_release" != "$release" ]; then
-		put_back "$r_build_id" "$r_release" || die space-root "cannot put back the modules of $r_release" 'df -h /usr'
+	if recall known-good && [ "$r_release" != "$release" ] && [ "$r_release" != "$release_now" ]; then
+		record_key
+		put_back "$key" "$r_release" || die space-root "cannot put back the modules of $r_release" 'df -h /usr'
 	fi
 	if [ "$release_now" != "$release" ]; then
-		put_back "$build_id_now" "$release_now" || die space-root "cannot put back the modules of $release_now" 'df -h /usr'
+		running_key
+		put_back "$key" "$release_now" || die space-root "cannot put back the modules of $release_now" 'df -h /usr'
 	fi
 }
 

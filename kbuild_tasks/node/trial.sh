@@ -8,7 +8,8 @@ arm() {
 	load_build "$ask_build"
 	entry=kbuild-$ask_build
 	boot_files_whole
-	entry_panics
+	modules_kept
+	entry_complete
 	default=$default_entry
 	[ -n "$default" ] && entry_known "$default" || die default "has a default boot entry that does not exist: ${default:-none}" 'set one, then run doit deploy again'
 	[ "$default" != "$entry" ] || [ "$build_id" = "$build_id_now" ] || die default "has $entry as its default though it was never verified" 'doit rollback'
@@ -37,21 +38,36 @@ boot_files_whole() {  # what the loader will read is still what was installed
 	entry_known "$entry" || die loader "has no boot entry $entry" 'run doit deploy again'
 }
 
-entry_panics() {  # the entry reboots after a panic, after so many seconds
-	local initrd
+modules_kept() {  # those of the build are aside; an earlier helper named the copy otherwise
+	local current
+	[ ! -f "$kept/$ask_build/release" ] || return 0
+	current=''
+	[ ! -f "$state/current" ] || read -r current <"$state/current" || :
+	[ "$current" = "$ask_build" ] && keep_modules "$ask_build" "$release" "$build_id" ||
+		die missing "has not kept the modules of the build $ask_build" 'run doit deploy again'
+}
+
+entry_says_all() {
 	case " $e_line " in
 	*" panic=$ask_panic "*) ;;
-	*)
+	*) return 1 ;;
+	esac
+	case " $e_line " in
+	*" kbuild.build=$ask_build "*) ;;
+	*) return 1 ;;
+	esac
+}
+
+entry_complete() {  # the entry reboots after a panic, after so many seconds, and says which build it boots
+	local initrd
+	entry_says_all || {
 		initrd=''
 		[ ! -s "$target/initrd.img" ] || initrd=$target/initrd.img
 		trial_command_line "$ask_panic"
 		loader_call add "$ask_build" "$target/vmlinuz" "$initrd" "$line" "$release (kbuild $ask_build)"
-		entry_known "$entry" ;;
-	esac
-	case " $e_line " in
-	*" panic=$ask_panic "*) ;;
-	*) die loader "has an entry $entry without panic=$ask_panic" ;;
-	esac
+		entry_known "$entry"
+	}
+	entry_says_all || die loader "has an entry $entry without panic=$ask_panic or kbuild.build=$ask_build"
 }
 
 disarm() {
@@ -77,12 +93,12 @@ commit() {
 	elif ! { recall known-good && [ "$r_build" = "$ask_build" ]; }; then
 		die trial "does not try the build $ask_build" 'run doit rollout'
 	fi
-	[ "$r_build_id" = "$build_id_now" ] || die trial "does not run the build $ask_build but $release_now (build id $build_id_now)" 'run doit rollout'
+	record_runs || die trial "does not run the build $ask_build but $release_now (build id $build_id_now)" 'run doit rollout'
 	c_release=$r_release c_build_id=$r_build_id c_entry=$r_entry
 	entry_known "$c_entry" || die loader "has no boot entry $c_entry any more" 'run doit deploy again'
 	loader_call set_default "$c_entry" || die loader "could not make $c_entry the default: $loader_why"
 	[ "$default_entry" = "$c_entry" ] || die default "was told to boot $c_entry by default, and its loader says ${default_entry:-nothing}"
-	if recall known-good && [ "$r_build_id" != "$c_build_id" ]; then
+	if recall known-good && [ "$r_build" != "$ask_build" ]; then
 		remember previous "$r_release" "$r_build_id" "$r_build" "$r_entry"
 	fi
 	remember known-good "$c_release" "$c_build_id" "$ask_build" "$c_entry" "$(date +%s)"

@@ -27,7 +27,7 @@ from kbuild_tasks.effects.waiting import NotBack, Wait
 PATIENCE = 90  # seconds for units, mounts, time and commands to become as they were
 PAUSE = 2
 LOSSES = 5  # times that a node may be lost and found again
-PROBE = 180  # modprobe of a long list on a small board
+PROBE = 300  # modprobe of a long list, and all modules read, on a small board
 
 
 def run(ctx: Context) -> Outcome:
@@ -114,7 +114,8 @@ def _ask(visit: Visit) -> Check:
     rollout = visit.cluster.rollout
     answer = observe(visit.cluster, visit.ctx.paths, visit.node)
     modules = " ".join(rollout.verify_modules)
-    probe = visit.ask("probe", modules=modules, release=visit.build.release, timeout=PROBE)
+    wanted = {"modules": modules, "release": visit.build.release, "build": visit.build.build}
+    probe = visit.ask("probe", timeout=PROBE, **wanted)
     ran = commands.run(visit.cluster, visit.node, rollout.verify_commands) if rollout.verify_commands else []
     health = visit.ask("baseline")  # last: what the checks themselves stirred up is in the log now
     return Check(answer, health, probe, ran, float(answer.get("skew", 0.0)))

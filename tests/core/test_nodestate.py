@@ -146,6 +146,9 @@ def test_what_is_no_boot_id(text: Any) -> None:
 def test_the_trial_is_told_by_the_command_line_where_the_loader_tells_nothing() -> None:
     silent = on(NEW, selected="")
     assert runs(silent, BUILD)
+    assert runs(on(silent, build=BUILD.build), BUILD)
+    assert not runs(on(silent, build="fedcba987654"), BUILD)  # the same vmlinux, other modules
+    assert not runs(on(NEW, build="fedcba987654"), BUILD)
     assert runs(on(silent, cmdline="BOOT_IMAGE=/boot/kbuild/0123456789ab/vmlinuz root=x"), BUILD)
     assert not runs(on(silent, cmdline="BOOT_IMAGE=/kbuild/ba9876543210/vmlinuz root=x"), BUILD)
     assert not runs(on(silent, cmdline="BOOT_IMAGE=/kbuild/keep-0123456789ab/vmlinuz root=x"), BUILD)

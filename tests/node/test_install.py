@@ -125,7 +125,7 @@ def test_the_release_of_the_running_kernel(node: World) -> None:
     new = hashes(folder)
     assert new != before
     # the trial: its own modules lie there
-    node.runs(OLD, NEW_ID)
+    node.runs(OLD, NEW_ID, build=build)
     assert node.good("boot-modules") == {"modules": "right"}
     assert hashes(folder) == new
     # back on the old kernel: its modules are mounted over them

@@ -391,7 +391,7 @@ def test_raspberry_pi(world: World, config: str) -> None:
     assert firmware.boots() == default
     assert node.good("commit", build=build) == {"default": entry}
     assert firmware.boots() == entry
-    assert (firmware.boot / f"kbuild/{build}/cmdline.txt").read_text().endswith("panic=5\n")
+    assert (firmware.boot / f"kbuild/{build}/cmdline.txt").read_text().endswith(f"panic=5 kbuild.build={build}\n")
     node.good("rollback", to="previous")
     assert firmware.boots() == default
     node.runs(OLD, OLD_ID)

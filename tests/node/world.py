@@ -106,12 +106,13 @@ class World:
 
     # the running kernel
 
-    def runs(self, release: str, build_id: str, boot_id: str = BOOT_ID) -> None:
+    def runs(self, release: str, build_id: str, boot_id: str = BOOT_ID, build: str = "") -> None:
+        """build: of an entry that says which one it boots"""
         self.write("proc/sys/kernel/osrelease", f"{release}\n")
         self.write("proc/sys/kernel/version", "#1 SMP\n")
         self.write("proc/sys/kernel/random/boot_id", f"{boot_id}\n")
         self.write("proc/sys/kernel/tainted", "0\n")
-        self.write("proc/cmdline", "BOOT_IMAGE=/vmlinuz root=/dev/vda2 ro quiet\n")
+        self.write("proc/cmdline", f"BOOT_IMAGE=/vmlinuz root=/dev/vda2 ro quiet{build and f' kbuild.build={build}'}\n")
         self.write("proc/uptime", "100.00 90.00\n")
         self.write("proc/modules", "ext4 1 0 - Live 0x0\n")
         self.write("proc/self/mounts", "/dev/vda2 / ext4 rw 0 0\n")

@@ -92,7 +92,9 @@ class Cluster:
         """What the firmware and systemd-boot do."""
         entry = self.world.boots()
         self.boots.append(entry)
-        self.world.runs(*self.known.get(entry, (OLD, OLD_ID)), str(uuid.uuid4()))
+        release, build_id = self.known.get(entry, (OLD, OLD_ID))
+        build = entry.removeprefix("kbuild-") if entry in self.known else ""
+        self.world.runs(release, build_id, str(uuid.uuid4()), build)
         self.world.write("proc/modules", "overlay 1 0 - Live 0x0\n")
 
     def act(self, *verbs: str) -> Any:
