@@ -15,7 +15,7 @@ from kbuild_tasks.core.errors import KbuildError, NodeRefused, NodeUnreachable
 from kbuild_tasks.core.history import History
 from kbuild_tasks.core.model import Cluster, Node
 from kbuild_tasks.core.nodestate import Seen, Step
-from kbuild_tasks.core.rollout import Build
+from kbuild_tasks.core.rollout import Build, taking_part
 from kbuild_tasks.effects import clock, helper
 from kbuild_tasks.effects.context import Context, Paths
 from kbuild_tasks.effects.files import read_record, write_json
@@ -47,6 +47,11 @@ class Run:
 
     def names(self) -> list[str]:
         return [name for batch in self.order for name in batch]
+
+    def others(self, node: Node) -> list[Node]:
+        """Nodes that must be up while this one is down: all that take part, but for those of its own batch."""
+        batch: Sequence[str] = next((batch for batch in self.order if node.name in batch), (node.name,))
+        return [other for other in taking_part(self.cluster) if other.name not in batch]
 
     def first_look(self, node: Node) -> dict[str, Any]:
         """The node's answer to observe; the first call asks all nodes of the run at once. Raises as helper.ask()."""

@@ -85,16 +85,25 @@ def _may_begin(visit: Visit) -> None:
 
 
 def _may_go_down(visit: Visit) -> None:
-    """Raises where it may not: outside of the window, or while another node is down."""
+    """Raises where it may not: outside of the window, or while another node is down, also one that this run leaves
+    out (only=)."""
     _in_window(visit)
-    batch = next(batch for batch in visit.run.order if visit.node.name in batch)
-    others = [visit.cluster.nodes[name] for name in visit.run.names() if name not in batch]
-    down = reach.silent(others)
+    down = reach.silent(visit.run.others(visit.node))
     if down:
         raise NodeRefused(
             f"{visit.node.name} is not rebooted while {', '.join(down)} {'is' if len(down) == 1 else 'are'} down",
             f"bring {'it' if len(down) == 1 else 'them'} back, or set hold: true there in {visit.cluster.source}",
         )
+
+
+def _may_still_go_down(visit: Visit) -> None:
+    """It stayed in its old boot: asked and did not go down, or never asked. Where it may not go down now it is as if it
+    had only been armed (written first: what it boots from here on is held against no build), and that is taken back."""
+    try:
+        _may_go_down(visit)
+    except KbuildError as error:
+        visit.record("ARMED", "its reboot is not asked for again", boot_id=visit.seen.boot_id)
+        raise _taken_back(visit, error) from None
 
 
 def _in_window(visit: Visit) -> None:
@@ -141,11 +150,15 @@ def _carefully(act: Callable[[Visit], T], visit: Visit) -> T:
     try:
         return act(visit)
     except KbuildError as error:
-        try:
-            undo(visit)
-        except KbuildError as failed:  # hides nothing; the next run puts it right
-            error.evidence = (*error.evidence, f"and it is not as it was before: {failed.message}")
-        raise visit.hold(error) from None
+        raise _taken_back(visit, error) from None
+
+
+def _taken_back(visit: Visit, error: KbuildError) -> KbuildError:
+    try:
+        undo(visit)
+    except KbuildError as failed:  # hides nothing; the next run puts it right
+        error.evidence = (*error.evidence, f"and it is not as it was before: {failed.message}")
+    return visit.hold(error)
 
 
 def _wait(visit: Visit) -> str:
@@ -153,8 +166,10 @@ def _wait(visit: Visit) -> str:
     boot_id = str(visit.data["boot_id"])
     wait = Wait(visit, boot_id)
     itself = visit.node.connection == "local"
-    if not visit.answer and _is_there(visit) and visit.seen.boot_id != boot_id:
-        return "after a reboot that an earlier run asked for"
+    if not visit.answer and _is_there(visit):
+        if visit.seen.boot_id != boot_id:
+            return "after a reboot that an earlier run asked for"
+        _may_still_go_down(visit)
     if itself:
         install(visit.ctx, "rollout")  # again: a run that was killed may have been so before it
     if visit.answer:

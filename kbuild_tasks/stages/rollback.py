@@ -83,9 +83,7 @@ def _runs(visit: Visit, good: dict[str, object]) -> bool:
 
 def _reboot(visit: Visit) -> tuple[float, str]:
     """Seconds until it was back, and what is to be said. A node with k3s is drained first."""
-    batch = next((batch for batch in visit.run.order if visit.node.name in batch), ())
-    others = [visit.cluster.nodes[name] for name in visit.run.names() if name not in batch]
-    if down := reach.silent(others):
+    if down := reach.silent(visit.run.others(visit.node)):
         raise NodeRefused(f"{visit.node.name} is not rebooted while {', '.join(down)} is down", "bring it back first")
     warning = k3s.leave(visit) if visit.node.k3s else ""
     if visit.node.connection == "local":
