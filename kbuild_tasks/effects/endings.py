@@ -67,7 +67,7 @@ def finish(visit: Visit) -> None:
     """After the commit: pods may come back, and any operator may be the next one there."""
     k3s.uncordon(visit)
     visit.journal.append(visit.history.build, "UNCORDONED", "done")
-    visit.run.lease.give_back(visit.node, visit.seen.boot_id)
+    visit.free()
     visit.look(anew=True)
 
 

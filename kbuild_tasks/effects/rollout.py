@@ -140,6 +140,11 @@ class Visit:
         """What this attempt remembers."""
         return self.history.data if self.history.build == self.build.build else {}
 
+    @property
+    def fence(self) -> int:
+        """The number under which this run has the node; 0: it changed nothing there yet."""
+        return self.run.lease.held(self.node)
+
     def look(self, *, anew: bool = False) -> Seen:
         """What the node shows; without `anew` what it showed earlier in this run will do."""
         if anew:
@@ -173,6 +178,11 @@ class Visit:
         number = self.run.lease.take(self.node, self.answer)
         self.run.forget(self.node)
         return helper.ask(self.cluster, self.node, verb, {**values, "fence": number}, payload, timeout=timeout)
+
+    def free(self) -> None:
+        """The node is done: the next one there may be another operator. Already so is success."""
+        if self.run.lease.give_back(self.node, self.answer):
+            self.run.forget(self.node)
 
     def record(self, state: str, note: str = "", **data: Any) -> None:
         self.journal.append(self.build.build, state, note, data)

@@ -117,7 +117,7 @@ def _in_window(visit: Visit) -> None:
 
 def _arm(visit: Visit) -> None:
     build, rollout = visit.build, visit.cluster.rollout
-    if visit.data.get("fence") != visit.run.lease.number:
+    if visit.data.get("fence") != visit.fence:
         # installed by an earlier run: what lies on the boot partition is read back once more before it is trusted
         modules = " ".join(rollout.verify_modules)
         answer = visit.do("bootfiles", build=build.build, modules=modules, panic=rollout.panic_timeout, timeout=1800)
@@ -132,7 +132,7 @@ def _arm(visit: Visit) -> None:
     if answer.get("armed") != build.entry or not default or default == build.entry:
         raise NodeRefused(f"{visit.node.name} did not arm the trial (armed {answer.get('armed')}, default {default})",
                           "its loader does not keep what it is told: bootctl, grub-editenv list")  # fmt: skip
-    visit.record("ARMED", boot_id=visit.seen.boot_id, fence=visit.run.lease.number, default=default, **kubelet)
+    visit.record("ARMED", boot_id=visit.seen.boot_id, fence=visit.fence, default=default, **kubelet)
     visit.seen = dataclasses.replace(visit.seen, armed=build.entry)  # as the helper read it back
 
 

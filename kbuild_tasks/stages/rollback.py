@@ -113,7 +113,7 @@ def _settled(visit: Visit, good: str, taken_back: str, told: str, said: str = ""
         visit.journal.append(taken_back, "ROLLED_BACK", WHY)
         told += f"; build {taken_back} is not tried again there"
     try:
-        visit.run.lease.give_back(visit.node, visit.seen.boot_id)
+        visit.free()
     except KbuildError as error:
         warning = warning or error.message
     return Outcome(

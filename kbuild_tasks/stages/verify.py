@@ -67,6 +67,7 @@ def run(ctx: Context) -> Outcome:
         else:
             raise NodeRefused(f"{visit.node.name} has not booted the new kernel", f"doit reboot:{visit.node.name}")
         visit.say("")
+    visit.free()
     if visit.node.connection == "local":
         remove(ctx)
     if not told:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from kbuild_tasks.effects import journal
+from kbuild_tasks.effects import helper, journal
 from tests.fake_nodes import Killed, World
-from tests.stages.test_rollout_kill import end_state, last, rollout, tmp_path
+from tests.stages.test_rollout_kill import STAGES, end_state, last, rollout, tmp_path
 from tests.stages.test_rollout_stages import act, states
 
 __all__ = ["tmp_path"]  # in memory
@@ -90,3 +90,57 @@ def test_killed_at_every_point_and_then_a_power_cut(tmp_path: Path, monkeypatch:
         assert "failed" not in told, (number, told["failed"].render())
         assert world.nodes["n7"].running["build"] == world.build.build and world.nodes["n7"].holder is None
     assert ends == {"UNCORDONED", "FELL_BACK"}
+
+
+@pytest.mark.parametrize("state", ["UNCORDONED", "the end"])
+def test_a_node_that_is_done_is_free_also_after_a_kill(
+    state: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path, monkeypatch, "n7")
+    if state == "UNCORDONED":
+        killed_before(world, state, monkeypatch)
+    else:  # written, and the lease is not given back yet
+        straight = World(tmp_path / "straight", monkeypatch, "n7")
+        rollout(straight)
+        world = World(tmp_path / "killed", monkeypatch, "n7")
+        world.kill_at = straight.points - 4  # the last questions: give it back, and look at it
+        with pytest.raises(Killed):
+            rollout(world)
+        world.kill_at = None
+        assert last(world, "n7") == "UNCORDONED"
+    assert world.nodes["n7"].holder
+    told = rollout(world)
+    assert "failed" not in told, told["failed"].render()
+    assert world.nodes["n7"].holder is None
+    world.points = 0
+    rollout(world)
+    assert world.points == 2, "one question, and nothing more"
+
+
+def test_another_operator_who_took_it_meanwhile_keeps_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(tmp_path, monkeypatch, "n7")
+    killed_before(world, "UNCORDONED", monkeypatch)
+    world.nodes["n7"].fence, world.nodes["n7"].holder = 99, {"who": "eve@n9:/srv/p", "since": 0}
+    rollout(world)
+    assert world.nodes["n7"].fence == 99 and world.nodes["n7"].holder == {"who": "eve@n9:/srv/p", "since": 0}
+
+
+def test_a_number_that_grows_in_the_run_does_not_cost_other_nodes_their_lease(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The helper gives up the lease of a node for an act with a higher number (node/state.sh, heed_fence)."""
+    world = World(tmp_path, monkeypatch)
+    world.nodes["n2"].fence = 40
+    run, numbers = world.run(), []
+    ask = helper.ask
+
+    def watch(cluster: Any, node: Any, verb: str, values: Any = None, *more: Any, **named: Any) -> Any:
+        if node.name == "n7" and "fence" in (values or {}):
+            numbers.append(values["fence"])
+        return ask(cluster, node, verb, values, *more, **named)
+
+    monkeypatch.setattr(helper, "ask", watch)
+    for verb, name in (("deploy", "n7"), ("deploy", "n2"), ("reboot", "n7"), ("verify", "n7")):
+        STAGES[verb].run(world.context(run, verb, name))
+    assert world.nodes["n2"].fence == 41
+    assert set(numbers) == {1} and world.nodes["n7"].fence == 1 and world.nodes["n7"].holder is None
