@@ -55,10 +55,11 @@ def lost(visit: Visit, error: NodeUnreachable) -> NodeUnreachable:
 
 
 def undo(visit: Visit) -> None:
-    """Armed or drained, and now it may not go down: as it was before."""
+    """Armed or drained, and now it may not go down: as it was before. Disarmed whatever the journal says: an `arm`
+    whose answer was lost, or that the helper refused late, is not in it."""
+    visit.do("disarm")
     if visit.state not in ("DRAINED", "ARMED"):
         return
-    visit.do("disarm")
     k3s.back(visit)
     visit.record("BOOTFILES_OK", "taken back before its reboot", boot_id=visit.seen.boot_id, fence=0)
 

@@ -154,10 +154,12 @@ def _carefully(act: Callable[[Visit], T], visit: Visit) -> T:
 
 
 def _taken_back(visit: Visit, error: KbuildError) -> KbuildError:
+    """What cannot be taken back is said too, and hides nothing; the next run puts it right."""
     try:
         undo(visit)
-    except KbuildError as failed:  # hides nothing; the next run puts it right
-        error.evidence = (*error.evidence, f"and it is not as it was before: {failed.message}")
+    except KbuildError as failed:
+        if failed.message != error.message:
+            error.evidence = (*error.evidence, f"and it is not as it was before: {failed.message}")
     return visit.hold(error)
 
 
