@@ -154,12 +154,19 @@ def decide(history: History, seen: Seen, build: Build, *, drains: bool = False) 
     if state == "COMMITTED":
         return Step(Act.UNCORDON)
     if not same:  # BACK, VERIFIED, VERIFIED2: the boot that was being verified is over
+        if state == "VERIFIED2" and not runs(seen, build) and _was_committed(history, seen):
+            return Step(Act.UNCORDON)  # and somebody booted another kernel since
         return _after_the_reboot(seen, build, "it went down again before it was verified")
     return Step({"BACK": Act.VERIFY, "VERIFIED": Act.SETTLE, "VERIFIED2": Act.COMMIT}[state])
 
 
+def _was_committed(history: History, seen: Seen) -> bool:
+    """The node did it, and the record of it was not written any more."""
+    return seen.known_good == history.build and seen.default == f"kbuild-{history.build}"
+
+
 def _of_another_build(history: History, seen: Seen) -> Step:
-    if history.state == "COMMITTED":
+    if history.state == "COMMITTED" or (history.state == "VERIFIED2" and _was_committed(history, seen)):
         return Step(Act.UNCORDON)
     same = seen.boot_id == history.data.get("boot_id")
     if history.state in ("DRAINED", "ARMED") and same:

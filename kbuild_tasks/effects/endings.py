@@ -55,10 +55,11 @@ def lost(visit: Visit, error: NodeUnreachable) -> NodeUnreachable:
 
 
 def undo(visit: Visit) -> None:
-    """Armed or drained, and now it may not go down: as it was before."""
+    """Armed or drained, and now it may not go down: as it was before. Disarmed whatever the journal says: an `arm`
+    whose answer was lost, or that the helper refused late, is not in it."""
+    visit.do("disarm")
     if visit.state not in ("DRAINED", "ARMED"):
         return
-    visit.do("disarm")
     k3s.back(visit)
     visit.record("BOOTFILES_OK", "taken back before its reboot", boot_id=visit.seen.boot_id, fence=0)
 
@@ -67,7 +68,7 @@ def finish(visit: Visit) -> None:
     """After the commit: pods may come back, and any operator may be the next one there."""
     k3s.uncordon(visit)
     visit.journal.append(visit.history.build, "UNCORDONED", "done")
-    visit.run.lease.give_back(visit.node, visit.seen.boot_id)
+    visit.free()
     visit.look(anew=True)
 
 

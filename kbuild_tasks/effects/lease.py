@@ -40,18 +40,18 @@ class Lease:
         self.number = 0
         self._cluster, self._file = cluster, paths.build / "rollout" / "state.json"
         self._about = {"order": [list(batch) for batch in order], "build": build}
-        self._held: set[str] = set()
+        self._held: dict[str, int] = {}  # node -> the number under which we have it; ours may have grown since
         self._guard = threading.Lock()
 
     def take(self, node: Node, seen: Mapping[str, Any], *, force: bool = False) -> int:
-        """Our number, which the node now knows. Raises NodeRefused where another operator has it.
+        """The number under which the node is ours. Raises NodeRefused where another operator has it.
 
         seen   the node's answer to observe
         force  take it over
         """
         with self._guard:
             if node.name in self._held:
-                return self.number
+                return self._held[node.name]
             if not force:
                 self.check(node, seen)
             theirs = int(seen.get("fence") or 0)
@@ -62,7 +62,7 @@ class Lease:
         values: dict[str, str | int] = {"fence": number, "who": helper.text(self.who), "boot_id": boot_id}
         helper.ask(self._cluster, node, "lease", values)
         with self._guard:
-            self._held.add(node.name)
+            self._held[node.name] = number
         return number
 
     def check(self, node: Node, seen: Mapping[str, Any]) -> None:
@@ -71,13 +71,23 @@ class Lease:
         if holder.get("who") not in (None, "", self.who):
             raise _refused(node, holder, int(seen.get("fence") or 0))
 
-    def give_back(self, node: Node, boot_id: str) -> None:
-        """The node is done: any operator may be the next one there."""
+    def held(self, node: Node) -> int:
+        """The number under which this run has the node; 0: not at all."""
+        return self._held.get(node.name, 0)
+
+    def give_back(self, node: Node, seen: Mapping[str, Any]) -> bool:
+        """The node is done: any operator may be the next one there. Says whether there was anything to give back.
+
+        seen  the node's answer to observe; what an earlier run of ours took, and was killed with, is ours as well
+        """
         with self._guard:
-            if node.name not in self._held:
-                return
-            self._held.discard(node.name)
-        helper.ask(self._cluster, node, "lease", {"fence": self.number, "who": "", "boot_id": boot_id})
+            number = self._held.pop(node.name, 0)
+        if not number and (seen.get("lease") or {}).get("who") == self.who:
+            number = int(seen.get("fence") or 0)
+        if number:
+            values: dict[str, str | int] = {"fence": number, "who": "", "boot_id": str(seen.get("boot_id") or "")}
+            helper.ask(self._cluster, node, "lease", values)
+        return bool(number)
 
     def _next(self, at_least: int) -> None:
         state = read_json(self._file)

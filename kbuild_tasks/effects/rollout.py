@@ -15,7 +15,7 @@ from kbuild_tasks.core.errors import KbuildError, NodeRefused, NodeUnreachable
 from kbuild_tasks.core.history import History
 from kbuild_tasks.core.model import Cluster, Node
 from kbuild_tasks.core.nodestate import Seen, Step
-from kbuild_tasks.core.rollout import Build
+from kbuild_tasks.core.rollout import Build, taking_part
 from kbuild_tasks.effects import clock, helper
 from kbuild_tasks.effects.context import Context, Paths
 from kbuild_tasks.effects.files import read_record, write_json
@@ -47,6 +47,11 @@ class Run:
 
     def names(self) -> list[str]:
         return [name for batch in self.order for name in batch]
+
+    def others(self, node: Node) -> list[Node]:
+        """Nodes that must be up while this one is down: all that take part, but for those of its own batch."""
+        batch: Sequence[str] = next((batch for batch in self.order if node.name in batch), (node.name,))
+        return [other for other in taking_part(self.cluster) if other.name not in batch]
 
     def first_look(self, node: Node) -> dict[str, Any]:
         """The node's answer to observe; the first call asks all nodes of the run at once. Raises as helper.ask()."""
@@ -140,6 +145,11 @@ class Visit:
         """What this attempt remembers."""
         return self.history.data if self.history.build == self.build.build else {}
 
+    @property
+    def fence(self) -> int:
+        """The number under which this run has the node; 0: it changed nothing there yet."""
+        return self.run.lease.held(self.node)
+
     def look(self, *, anew: bool = False) -> Seen:
         """What the node shows; without `anew` what it showed earlier in this run will do."""
         if anew:
@@ -173,6 +183,11 @@ class Visit:
         number = self.run.lease.take(self.node, self.answer)
         self.run.forget(self.node)
         return helper.ask(self.cluster, self.node, verb, {**values, "fence": number}, payload, timeout=timeout)
+
+    def free(self) -> None:
+        """The node is done: the next one there may be another operator. Already so is success."""
+        if self.run.lease.give_back(self.node, self.answer):
+            self.run.forget(self.node)
 
     def record(self, state: str, note: str = "", **data: Any) -> None:
         self.journal.append(self.build.build, state, note, data)

@@ -49,6 +49,7 @@ def run(ctx: Context) -> Outcome:
         raise visit.stop(step)
     release, default = visit.build.release, visit.seen.known_release or visit.seen.release
     if step.act == Act.DONE:
+        visit.free()
         return Outcome(f"runs {release}, verified", run={"state": "fresh"})
     if not done:
         return Outcome(f"{release} is installed already", run={"state": "fresh"})
@@ -130,7 +131,11 @@ def _bootfiles(visit: Visit) -> None:
             evidence=wrong or [f"the boot entry is {answer.get('entry')}, not {visit.build.entry}"],
         )
         raise visit.hold(error)
-    boot = {"boot_id": visit.seen.boot_id, "fence": visit.run.lease.number, "initramfs": answer.get("initramfs")}
+    boot = {
+        "boot_id": visit.seen.boot_id,
+        "fence": visit.fence,
+        "initramfs": answer.get("initramfs"),
+    }
     visit.record("BOOTFILES_OK", f"{answer.get('files')} files", **boot)
 
 

@@ -42,7 +42,7 @@ def run(ctx: Context) -> Outcome:
         freed += int(answer.get("freed") or 0)
         boot += int(answer.get("freed_boot") or 0)
     if not ours:  # a roll-out that waits here keeps its lease
-        visit.run.lease.give_back(visit.node, visit.seen.boot_id)
+        visit.free()
     where = str((visit.answer.get("loader") or {}).get("boot") or "/boot")
     told = f"removed {' '.join(chosen)}: {prune.size(freed)} of / and {prune.size(boot)} of {where} are free again"
     return Outcome(f"{told}; {_what_stays(visit)}", run={"removed": chosen, "freed": freed, "freed_boot": boot})

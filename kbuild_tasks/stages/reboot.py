@@ -86,16 +86,25 @@ def _may_begin(visit: Visit) -> None:
 
 
 def _may_go_down(visit: Visit) -> None:
-    """Raises where it may not: outside of the window, or while another node is down."""
+    """Raises where it may not: outside of the window, or while another node is down, also one that this run leaves
+    out (only=)."""
     _in_window(visit)
-    batch = next(batch for batch in visit.run.order if visit.node.name in batch)
-    others = [visit.cluster.nodes[name] for name in visit.run.names() if name not in batch]
-    down = reach.silent(others)
+    down = reach.silent(visit.run.others(visit.node))
     if down:
         raise NodeRefused(
             f"{visit.node.name} is not rebooted while {', '.join(down)} {'is' if len(down) == 1 else 'are'} down",
             f"bring {'it' if len(down) == 1 else 'them'} back, or set hold: true there in {visit.cluster.source}",
         )
+
+
+def _may_still_go_down(visit: Visit) -> None:
+    """It stayed in its old boot: asked and did not go down, or never asked. Where it may not go down now it is as if it
+    had only been armed (written first: what it boots from here on is held against no build), and that is taken back."""
+    try:
+        _may_go_down(visit)
+    except KbuildError as error:
+        visit.record("ARMED", "its reboot is not asked for again", boot_id=visit.seen.boot_id)
+        raise _taken_back(visit, error) from None
 
 
 def _in_window(visit: Visit) -> None:
@@ -109,7 +118,7 @@ def _in_window(visit: Visit) -> None:
 
 def _arm(visit: Visit) -> None:
     build, rollout = visit.build, visit.cluster.rollout
-    if visit.data.get("fence") != visit.run.lease.number:
+    if visit.data.get("fence") != visit.fence:
         # installed by an earlier run: what lies on the boot partition is read back once more before it is trusted
         modules = " ".join(rollout.verify_modules)
         answer = visit.do("bootfiles", build=build.build, modules=modules, panic=rollout.panic_timeout, timeout=1800)
@@ -124,7 +133,7 @@ def _arm(visit: Visit) -> None:
     if answer.get("armed") != build.entry or not default or default == build.entry:
         raise NodeRefused(f"{visit.node.name} did not arm the trial (armed {answer.get('armed')}, default {default})",
                           "its loader does not keep what it is told: bootctl, grub-editenv list")  # fmt: skip
-    visit.record("ARMED", boot_id=visit.seen.boot_id, fence=visit.run.lease.number, default=default, **kubelet)
+    visit.record("ARMED", boot_id=visit.seen.boot_id, fence=visit.fence, default=default, **kubelet)
     visit.seen = dataclasses.replace(visit.seen, armed=build.entry)  # as the helper read it back
 
 
@@ -142,11 +151,17 @@ def _carefully(act: Callable[[Visit], T], visit: Visit) -> T:
     try:
         return act(visit)
     except KbuildError as error:
-        try:
-            undo(visit)
-        except KbuildError as failed:  # hides nothing; the next run puts it right
+        raise _taken_back(visit, error) from None
+
+
+def _taken_back(visit: Visit, error: KbuildError) -> KbuildError:
+    """What cannot be taken back is said too, and hides nothing; the next run puts it right."""
+    try:
+        undo(visit)
+    except KbuildError as failed:
+        if failed.message != error.message:
             error.evidence = (*error.evidence, f"and it is not as it was before: {failed.message}")
-        raise visit.hold(error) from None
+    return visit.hold(error)
 
 
 def _wait(visit: Visit) -> str:
@@ -154,8 +169,10 @@ def _wait(visit: Visit) -> str:
     boot_id = str(visit.data["boot_id"])
     wait = Wait(visit, boot_id)
     itself = visit.node.connection == "local"
-    if not visit.answer and _is_there(visit) and visit.seen.boot_id != boot_id:
-        return "after a reboot that an earlier run asked for"
+    if not visit.answer and _is_there(visit):
+        if visit.seen.boot_id != boot_id:
+            return "after a reboot that an earlier run asked for"
+        _may_still_go_down(visit)
     if itself:
         install(visit.ctx, "rollout")  # again: a run that was killed may have been so before it
     if visit.answer:

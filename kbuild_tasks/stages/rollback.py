@@ -21,21 +21,22 @@ def run(ctx: Context) -> Outcome:
     good = visit.answer.get(back_to.replace("-", "_"))
     if not good:
         raise NodeRefused(f"{visit.node.name} has no {back_to} kernel on record: nothing to go back to")
-    taken_back = _taken_back(visit, back_to, str(good.get("build") or ""))
+    build = str(good.get("build") or "")
+    taken_back = _taken_back(visit, back_to, build)
     if taken_back:  # first: a run that is killed after it and comes again knows by it which one it was leaving
         visit.do("deny", build=taken_back, why=helper.text(WHY))
     answer = visit.act("rollback", {} if back_to == "known-good" else {"to": back_to})
     trial = bool(taken_back) and visit.seen.selected == f"kbuild-{taken_back}"  # maybe the same vmlinux
     named = f"{visit.run.back_to} {good.get('release')}"
     if _runs(visit, good) and not trial:
-        return _settled(visit, taken_back, f"runs its {named}")
+        return _settled(visit, build, taken_back, f"runs its {named}")
     away, said = _reboot(visit)
     if not _runs(visit, good):
         raise NodeRefused(
             f"{visit.node.name} came back on {visit.seen.release}, and its {named.replace(' ', ' is ', 1)}",
             f"its default is {answer.get('default')}: look at its console",
         )
-    return _settled(visit, taken_back, f"came back on its {named} after {away:.0f} s", said)
+    return _settled(visit, build, taken_back, f"came back on its {named} after {away:.0f} s", said)
 
 
 def _back_to(visit: Visit) -> str:
@@ -82,9 +83,7 @@ def _runs(visit: Visit, good: dict[str, object]) -> bool:
 
 def _reboot(visit: Visit) -> tuple[float, str]:
     """Seconds until it was back, and what is to be said. A node with k3s is drained first."""
-    batch = next((batch for batch in visit.run.order if visit.node.name in batch), ())
-    others = [visit.cluster.nodes[name] for name in visit.run.names() if name not in batch]
-    if down := reach.silent(others):
+    if down := reach.silent(visit.run.others(visit.node)):
         raise NodeRefused(f"{visit.node.name} is not rebooted while {', '.join(down)} is down", "bring it back first")
     warning = k3s.leave(visit) if visit.node.k3s else ""
     if visit.node.connection == "local":
@@ -103,16 +102,18 @@ def _reboot(visit: Visit) -> tuple[float, str]:
     return wait.waited, warning
 
 
-def _settled(visit: Visit, taken_back: str, told: str, said: str = "") -> Outcome:
+def _settled(visit: Visit, good: str, taken_back: str, told: str, said: str = "") -> Outcome:
     warning = k3s.take_pods_again(visit) if visit.node.k3s else ""
     if visit.node.connection == "local":
         resume.remove(visit.ctx)
+    if visit.history.in_flight and visit.history.build == good:  # committed, or tried once more: it is its known-good
+        visit.journal.append(good, "UNCORDONED", WHY)
     again = (visit.history.state, visit.history.build) == ("ROLLED_BACK", taken_back)
     if taken_back and not again:
         visit.journal.append(taken_back, "ROLLED_BACK", WHY)
         told += f"; build {taken_back} is not tried again there"
     try:
-        visit.run.lease.give_back(visit.node, visit.seen.boot_id)
+        visit.free()
     except KbuildError as error:
         warning = warning or error.message
     return Outcome(

@@ -52,6 +52,8 @@ def run(ctx: Context) -> Outcome:
                 continue
             state = "VERIFIED" if step.act == Act.VERIFY else "VERIFIED2"
             visit.record(state, told, boot_id=visit.seen.boot_id, **known)
+        elif step.act == Act.BACK:  # its default by a commit that was not written down, or booted by hand
+            visit.record("BACK", step.why, boot_id=visit.seen.boot_id)
         elif step.act == Act.COMMIT:
             _commit(visit)
         elif step.act == Act.UNCORDON:
@@ -65,6 +67,7 @@ def run(ctx: Context) -> Outcome:
         else:
             raise NodeRefused(f"{visit.node.name} has not booted the new kernel", f"doit reboot:{visit.node.name}")
         visit.say("")
+    visit.free()
     if visit.node.connection == "local":
         remove(ctx)
     if not told:

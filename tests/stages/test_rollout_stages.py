@@ -159,7 +159,7 @@ def test_verify_fails_and_the_default_stays(tmp_path: Path, monkeypatch: pytest.
     act(world, "deploy", "reboot")
     node.health["kernel_errors"].append("BUG: kernel NULL pointer dereference")
     error = refused(world, "verify")
-    assert "runs 6.1.192-cluster, and 1 of 14 checks failed: kernel log" in error.message
+    assert "runs 6.1.192-cluster, and 1 of 15 checks failed: kernel log" in error.message
     assert error.evidence == ("kernel log: new error: BUG: kernel NULL pointer dereference",)
     assert node.default == "old" and node.deny
     assert "is not tried again" in refused(world, "verify").message
