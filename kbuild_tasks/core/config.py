@@ -100,7 +100,8 @@ def _kernel(given: dict[str, Tree]) -> Kernel:
 
 
 def _build(given: dict[str, Tree]) -> Build:
-    values = _converted(given, {"fail_local_share": units.share, "max_jobs": _number, "sign_key": str.upper})
+    converters = {"fail_local_share": units.share, "max_jobs": _number, "sign_key": str.upper, "keep": _kept}
+    values = _converted(given, converters)
     workdir = values["workdir"]
     size = workdir.get("tmpfs", "auto")
     workdir["tmpfs"] = size if size in ("auto", "off") else units.size(size)
@@ -146,6 +147,10 @@ def _minutes(text: str) -> int:
 
 def _number(value: int | str) -> int | None:
     return None if value == "auto" else int(value)
+
+
+def _kept(value: str) -> int:
+    return 0 if value == "off" else units.size(value)
 
 
 def _seconds(text: str) -> int:

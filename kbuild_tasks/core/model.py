@@ -49,6 +49,7 @@ class Build:
     workdir: Workdir
     max_jobs: int | None = None  # None: auto
     fail_local_share: float = 0.5
+    keep: int = 4 << 30  # bytes on disk for what was built on a tmpfs; 0: nothing is kept
     k3s: str = "leave"  # "stop": the agent is stopped while a node is in build mode
     sign_key: str | None = None  # OpenPGP fingerprint; packages get a .sig
 

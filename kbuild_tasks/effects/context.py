@@ -51,6 +51,11 @@ class Paths:
         return self.state / "repo.git"
 
     @property
+    def kept(self) -> Path:
+        """What kbuild made, for when a tmpfs is lost (effects/keep.py)."""
+        return self.state / "kept"
+
+    @property
     def sources(self) -> Path:
         """makepkg's SRCDEST."""
         return self.state / "sources"

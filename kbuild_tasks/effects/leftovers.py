@@ -8,8 +8,10 @@ scripts/Makefile.build) does, in this order:
     1 writes the target   2 writes .TARGET.cmd (fixdep, or printf)   3 for some objects, changes the target once more
                                                                        or appends to .TARGET.cmd (symbol versions)
 
-A mark is written before a build and removed when it has ended by itself. Where it is found, with S the time it was
-written at and T the newest target in the tree (about the time of the end), a target newer than S is removed if it was
+A mark is written before a build and removed when it has ended by itself; a build whose output tells of a process that
+was killed has not: the make above it may be gone, and what ran below it may run on. Where the mark is found, with S the
+time it was written at and T the newest target in the tree (about the time of the end), a target newer than S is removed
+if it was
 
     killed in 1   it is empty, or an ELF file that is not whole
     killed in 2   .TARGET.cmd is older than S, or is not there, or does not end as fixdep ends it
@@ -17,6 +19,8 @@ written at and T the newest target in the tree (about the time of the end), a ta
 
 What is older than S was finished by an earlier build. What lies between S and T - REST and passes has been through its
 whole recipe. Files without a .cmd file (generated headers, .config) are written under another name and renamed.
+Temporary files of such recipes (the dependencies that the compiler writes, what filechk and kconfig would have renamed)
+are removed as well: a package that copies scripts/ and include/ would carry them.
 Another boot id on the mark means lost power: data of the last minutes may be missing from files that look new.
 """
 
@@ -26,17 +30,22 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from kbuild_tasks.core import elf
+from kbuild_tasks.core.errors import CommandFailed, KbuildError
 from kbuild_tasks.effects.files import read_json, write_json
 
 REST = 15.0  # seconds; a recipe's steps after the compiler take milliseconds
 REST_POWER = (
     120.0  # the kernel writes data back after at most 30 s (vm.dirty_expire_centisecs), journals a little later
 )
+# What bash, make and gcc say of a child that a signal ended (SIGKILL: the kernel's, when memory is short)
+_KILLED = re.compile(r"\bKilled\b|\*\*\* .*\bError 1(?:29|3[0-9]|4[0-3])$")
+# $(depfile), $(dot-target).tmp of scripts/Kbuild.include; conf_write_autoconf_cmd() of scripts/kconfig
+_TEMPORARY = re.compile(r"\..+\.(?:d|tmp)|auto\.conf\.cmd\.tmp")
 _DEPENDENCIES = re.compile(rb"^deps_", re.MULTILINE)
 
 
@@ -75,11 +84,34 @@ class Mark:
         return not isinstance(told, dict) or told.get("boot_id") != _boot_id()
 
 
+@contextlib.contextmanager
+def marked(mark: Mark) -> Iterator[None]:
+    """The mark stands while make runs, and stays if the block ends in any way but make's own."""
+    mark.set()
+    try:
+        yield
+    except CommandFailed as failed:
+        if failed.code > 0 and not tells_of_kill(failed.evidence):
+            mark.clear()
+        raise
+    except KbuildError:
+        mark.clear()
+        raise
+    mark.clear()
+
+
+def tells_of_kill(lines: Iterable[str]) -> bool:
+    """Whether the output of a failed build says that a signal ended some process of it."""
+    return any(_KILLED.search(line) for line in lines)
+
+
 def mend(tree: Path, mark: Mark) -> list[str]:
     """Remove what a build that was killed may have left half made; returns the names, relative to the tree, sorted."""
     started = mark.started()
     if started is None or not tree.is_dir():
         return []
+    for path in _temporary(tree, started):
+        path.unlink()
     targets = [t for t in _targets(tree) if max(t.made, t.recorded or 0.0) >= started]
     if not targets:
         return []
@@ -139,6 +171,17 @@ def _targets(tree: Path) -> Iterator[Target]:
                     yield _target(here, target, True)
             elif name.endswith(".o") and f".{name}.cmd" not in known:
                 yield _target(here, name, False)
+
+
+def _temporary(tree: Path, started: float) -> list[Path]:
+    found = []
+    for directory, _, names in os.walk(tree):
+        for name in names:
+            if _TEMPORARY.fullmatch(name):
+                path = Path(directory, name)
+                if path.lstat().st_mtime >= started:
+                    found.append(path)
+    return found
 
 
 def _target(here: Path, name: str, recorded: bool) -> Target:

@@ -9,7 +9,8 @@ One way for every start, known or not, whole or half moved by a run that was kil
   3. git compares: by time and inode where the index knows a file, by content where it does not or where they differ.
      A file that somebody edited or touched, one cut short by a kill, one already moved: all are seen for what they are;
   4. files of recorded trees that the target does not have are removed;
-  5. what differs is written; git looks again; only then the record says: here lies the target, nothing else.
+  5. what differs is written (of a mode alone, only the mode, without a new time); git looks again; only then the
+     record says: here lies the target, nothing else.
 A kill at any point leaves a record that makes the next move look at everything that could be wrong.
 
 A tree that is made from nothing (first run, or a tmpfs lost with a reboot) gets one fixed old time for all its files:
@@ -32,6 +33,7 @@ from kbuild_tasks.effects.tree_ignore import generated, is_real_directory, untra
 from kbuild_tasks.effects.tree_index import set_times
 from kbuild_tasks.effects.tree_state import FRESH, UNKNOWN, State, WorkTree
 
+_PLAIN, _EXECUTABLE = "100644", "100755"  # modes of a file, in git's words
 OLD_TIME = 1_000_000_000  # 2001-09-09: after 1980, which zip and FAT need, and before any kernel built here
 # Written at the end of a build: none of them may be newer than now, or changed sources would look older than objects.
 PRODUCTS = (".config", "vmlinux", "vmlinux.o", "modules.order", "Module.symvers", "include/config/auto.conf")
@@ -63,8 +65,8 @@ def _move(work: WorkTree, target: str, clean: bool) -> list[str]:
         git("read-tree", target)
     differing = _differing(git)
     _remove(work.path, _leftovers(work, state, target), git, target)
-    if differing:
-        git("checkout-index", "-f", "-u", "-q", "-z", "--stdin", stdin=as_input(differing))
+    if written := _without_modes(work, differing):
+        git("checkout-index", "-f", "-u", "-q", "-z", "--stdin", stdin=as_input(written))
     if state.mode == FRESH and not set_times(work.index, work.path, OLD_TIME):
         raise DamagedIndex(f"the index {work.index} is of a kind that git was not asked for")
     if clean:
@@ -123,6 +125,30 @@ def _differing(git: Git) -> list[str]:
     if unseen:  # git leaves such a file out of what it prints, and ends with 0
         raise KbuildError(f"{git.worktree} cannot hold {len(unseen)} of the tree's files", evidence=unseen)
     return names(done.out)
+
+
+def _without_modes(work: WorkTree, paths: Sequence[str]) -> list[str]:
+    """Those of `paths` that must be written. A file that differs in its mode alone gets the mode and keeps its time:
+    kbuild compiles nothing for chmod."""
+    if not paths:
+        return []
+    raw = names(work.git("diff-files", "-z", "--raw").out)
+    modes: dict[str, tuple[str, bool]] = {}
+    for told, path in zip(raw[::2], raw[1::2], strict=True):
+        wanted, found, blob = told[1:].split(" ")[:3]
+        if {wanted, found} == {_PLAIN, _EXECUTABLE} and "\n" not in path:
+            modes[path] = (blob, wanted == _EXECUTABLE)
+    if not modes:
+        return list(paths)
+    lines = b"".join(os.fsencode(path) + b"\n" for path in modes)
+    here = work.git("hash-object", "--no-filters", "--stdin-paths", stdin=lines).out.decode().split()
+    done = set()
+    for (path, (blob, executable)), found in zip(modes.items(), here, strict=True):
+        if found == blob:
+            mode = (work.path / path).stat().st_mode & 0o7777
+            (work.path / path).chmod(mode | (mode & 0o444) >> 2 if executable else mode & ~0o111)
+            done.add(path)
+    return [path for path in paths if path not in done]
 
 
 def _leftovers(work: WorkTree, state: State, target: str) -> list[str]:

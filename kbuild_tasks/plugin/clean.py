@@ -15,7 +15,7 @@ def made_by(paths: Paths, task: str) -> list[Path]:
     """Files and directories of ours that `doit clean` removes for a task; never one of the user's."""
     made = {
         "extract": [paths.repository, paths.startdir, paths.state / "pristine"],
-        "patch": [paths.builddir, paths.state / "prepare"],
+        "patch": [paths.builddir, paths.kept, paths.state / "prepare"],
         "configure": [paths.build / "config"],
         "package": sorted(paths.artifacts.iterdir()) if paths.artifacts.is_dir() else [],
     }

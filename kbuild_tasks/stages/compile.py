@@ -24,7 +24,9 @@ from kbuild_tasks.effects.files import read_record, sha256_file, sha256_text
 if TYPE_CHECKING:
     from kbuild_tasks.core import diagnostics, elf, hosts
     from kbuild_tasks.core.distcc_log import Distribution
+    from kbuild_tasks.effects import keep, stale
 else:
+    keep, stale = later("kbuild_tasks.effects.keep"), later("kbuild_tasks.effects.stale")
     diagnostics, elf, hosts = (later(f"kbuild_tasks.core.{name}") for name in ("diagnostics", "elf", "hosts"))
 
 FEW = 10  # fallbacks below this number fail no build: three of five objects of an edit say nothing of a cluster
@@ -68,6 +70,8 @@ def run(ctx: Context) -> Outcome:
     seconds = time.monotonic() - started
     _check_config(ctx, tree, "after")
     drop_markers(tree)
+    source = ctx.receipts["patch"]["results"]["tree"]
+    dropped = stale.drop_stale(ctx.paths, place, source, ctx.cluster.kernel.arch)
     record = {
         "objects": list(told.objects),
         "per_node": dict(told.per_node),
@@ -80,13 +84,16 @@ def run(ctx: Context) -> Outcome:
         "hosts": plan.hosts,
         "slots": dict(plan.slots),
         "mended": mended,
+        "dropped": dropped,
     }
     _check_share(ctx, plan, told)
+    results = _results(tree)
+    unkept = keep.save(ctx.paths, place, source, ctx.cluster.build.keep)
     return Outcome(
         message(told, plan, ctx.cluster.coordinator.name),
-        results={"tree": place, **_results(tree)},
+        results={"tree": place, **results},
         run=record,
-        warnings=tuple(_warnings(ctx, plan, told, losses)),
+        warnings=(*_warnings(ctx, plan, told, losses), *([unkept] if unkept else [])),
     )
 
 
@@ -105,7 +112,7 @@ def message(told: Distribution, plan: hosts.HostPlan, coordinator: str) -> str:
 def _build(ctx: Context, plan: hosts.HostPlan, tree: Path) -> tuple[Distribution, list[Any], list[str]]:
     from kbuild_tasks.effects.compiler import make_front
     from kbuild_tasks.effects.distcc import Client
-    from kbuild_tasks.effects.leftovers import Mark, mend
+    from kbuild_tasks.effects.leftovers import Mark, mend, tells_of_kill
     from kbuild_tasks.effects.monitor import Monitor
 
     mark = Mark(ctx.paths.builddir / ".compiling")
@@ -141,7 +148,7 @@ def _build(ctx: Context, plan: hosts.HostPlan, tree: Path) -> tuple[Distribution
             raise monitor.error
         return client.finish(time.monotonic(), ctx.cluster.coordinator.name, tree), monitor.losses, mended
     except CommandFailed as failed:
-        if failed.code > 0:
+        if failed.code > 0 and not tells_of_kill(kept):
             mark.clear()  # make ended by itself: it has removed the targets it was at
         raise _explained(ctx, failed, list(kept), tree) from None
     finally:

@@ -7,6 +7,7 @@ What only run() needs is imported there: inputs() is asked for by each doit, als
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from kbuild_tasks.core.defconfig import is_defconfig
@@ -70,11 +71,21 @@ def run(ctx: Context) -> Outcome:
 
 def configure(ctx: Context, today: date) -> Outcome:
     """Raises ConfigError for lines that are no configuration and for requests that did not take on `today`."""
+    from kbuild_tasks.effects.leftovers import Mark, marked, mend
+
+    kbuild = _kbuild(ctx)
+    mark = Mark(ctx.paths.builddir / ".compiling")
+    mended = mend(kbuild.tree, mark)  # kconfig and fixdep are compiled here: a killed run may have left half of one
+    with marked(mark):
+        outcome = _configure(ctx, kbuild, today)
+    return replace(outcome, run={"mended": mended}) if mended else outcome
+
+
+def _configure(ctx: Context, kbuild: Kbuild, today: date) -> Outcome:
     import shutil
 
     from kbuild_tasks.effects.kconfig import explain_failure
 
-    kbuild = _kbuild(ctx)
     kbuild.prepare()
     try:
         try:

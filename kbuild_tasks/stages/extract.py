@@ -244,8 +244,10 @@ def _run_makepkg(ctx: Context, scratch: Path) -> None:
 
 
 def _import(paths: Paths, pkgbase: str, unpacked: Path, srctree: str) -> str:
-    """The unpacked tree -> tree id. Where there is no build tree yet, it becomes the build tree: a rename is quick,
-    a checkout of 80,000 files takes ten seconds. Trees of other names are removed: 1.5 GB each, on a tmpfs."""
+    """The unpacked tree -> tree id. Where there is no build tree, and none that stage patch can bring back, it becomes
+    that: a checkout of 80,000 files takes ten seconds. Trees of other names are removed: 1.5 GB each, on a tmpfs."""
+    from kbuild_tasks.effects.keep import is_kept
+
     home = startdir.srcdir(paths, pkgbase)
     home.mkdir(parents=True, exist_ok=True)
     for entry in os.scandir(home):
@@ -253,7 +255,7 @@ def _import(paths: Paths, pkgbase: str, unpacked: Path, srctree: str) -> str:
             startdir.remove_tree(Path(entry))
     tree = unpacked / srctree
     startdir.remove_tree(tree / ".git")  # kbuild would put the state of a repository into the release
-    if not (home / srctree).exists():
+    if not (home / srctree).exists() and not is_kept(paths, f"{pkgbase}/src/{srctree}"):
         os.rename(tree, home / srctree)
         tree = home / srctree
     return str(_trees(paths).import_directory(tree))

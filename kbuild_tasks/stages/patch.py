@@ -4,7 +4,7 @@ Every patch is parsed before any is applied, all are applied to an index, prepar
 the last step nothing that is built from has changed, so a failure leaves the build tree as it was.
 
     <state>/prepare/makepkg/<pkgbase>/src/<srctree>    where prepare() runs; kept, so that the next run moves it too
-    <workdir>/makepkg/<pkgbase>/src/<srctree>          the build tree
+    <workdir>/makepkg/<pkgbase>/src/<srctree>          the build tree; effects/keep.py brings a lost one back
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ def lost(paths: Paths, results: Mapping[str, Any]) -> Iterable[str]:
 
 def run(ctx: Context) -> Outcome:
     """Raises ConfigError for a patch that cannot be read or does not apply, CommandFailed when prepare() fails."""
+    from kbuild_tasks.effects.keep import restore
     from kbuild_tasks.effects.project import Project
     from kbuild_tasks.effects.tree import Trees
 
@@ -73,6 +74,9 @@ def run(ctx: Context) -> Outcome:
         beside, prepared = _left_beside(ctx, place, extracted)
         releases = told_releases(_prepare_paths(ctx).builddir / place, [*files, *(f"../{name}" for name in prepared)])
     startdir.keep_prepared(ctx.paths, extracted["pkgbase"], (_prepare_paths(ctx).builddir / place).parent, prepared)
+    ctx.emit("patch", {"step": "bring back what was built"})
+    brought = restore(ctx.paths, place)
+    message += f"; {brought}" if brought else ""
     ctx.emit("patch", {"step": "move the tree"})
     trees.move(ctx.paths.builddir / place, tree)
     results = {

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from kbuild_tasks.effects.leftovers import REST, REST_POWER, Mark, mend
+from kbuild_tasks.core.errors import CommandFailed, ConfigError
+from kbuild_tasks.effects.leftovers import REST, REST_POWER, Mark, marked, mend, tells_of_kill
 
 S = 1_000_000.0  # when the killed build began
 FIXDEP = (
@@ -131,3 +132,51 @@ def test_a_tree_that_is_gone(tmp_path: Path) -> None:
     mark = Mark(tmp_path / "mark")
     mark.set()
     assert mend(tmp_path / "nowhere", mark) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("/x/startdir/PKGBUILD: line 12:  4242 Killed                  make bzImage modules", True),
+        ("make[2]: *** [scripts/Makefile.build:250: kernel/fork.o] Error 137", True),
+        ("make[1]: *** [scripts/Makefile.build:500: kernel] Killed", True),
+        ("gcc: fatal error: Killed signal terminated program cc1", True),
+        ("make[2]: *** [scripts/Makefile.build:250: kernel/fork.o] Error 1", False),
+        ("fs/a.c:3: error: 'Killer' undeclared", False),
+        ("make: *** [Makefile:2013: .] Error 2", False),
+    ],
+)
+def test_output_that_tells_of_a_kill(line: str, told: bool) -> None:
+    assert tells_of_kill(["  CC      init/main.o", line]) is told
+
+
+@pytest.mark.parametrize(
+    ("error", "stays"),
+    [
+        (None, False),
+        (ConfigError("a line is wrong"), False),
+        (CommandFailed("make failed", code=2, evidence=["make: *** [Makefile:1: x] Error 2"]), False),
+        (CommandFailed("make failed", code=2, evidence=["make: *** [Makefile:1: x] Error 137"]), True),
+        (CommandFailed("make did not end", code=-1, timed_out=True), True),
+        (KeyboardInterrupt(), True),
+    ],
+)
+def test_the_mark_stays_unless_make_ended_by_itself(tmp_path: Path, error: BaseException | None, stays: bool) -> None:
+    mark = Mark(tmp_path / ".compiling")
+    try:
+        with marked(mark):
+            assert mark.path.exists()
+            if error:
+                raise error
+    except BaseException as raised:
+        assert raised is error
+    assert mark.path.exists() is stays
+
+
+def test_temporary_files_of_a_killed_recipe_go_and_others_stay(tree: Tree) -> None:
+    young = ["fs/.a.o.d", ".utsrelease.h.tmp", "fs/auto.conf.cmd.tmp"]
+    for name in (*young, "fs/.older.d", "fs/kept.tmp", "fs/.config", "fs/x.d"):
+        (tree.top / name).write_text("x")
+    os.utime(tree.top / "fs/.older.d", (S - 1, S - 1))
+    tree.killed()
+    assert sorted(p.name for p in tree.top.rglob("*") if p.is_file()) == [".config", ".older.d", "kept.tmp", "x.d"]

@@ -96,6 +96,24 @@ def test_only_what_differs_is_written_and_what_was_built_stays(lab):
     assert not (lab.build / "drivers").exists()
 
 
+def test_a_mode_alone_gives_no_file_a_new_time(lab):
+    (lab.place / "old" / "kernel/fork.c").chmod(0o755)
+    (lab.place / "old" / "Kconfig").chmod(0o755)
+    (lab.place / "old" / "Kconfig").write_bytes(b"other\n")
+    executable = lab.trees.import_directory(lab.place / "old")
+    lab.move(lab.old)
+    before = times(lab.build)
+    assert sorted(lab.move(executable)) == ["Kconfig", "kernel/fork.c"]
+    assert os.access(lab.build / "kernel/fork.c", os.X_OK)
+    assert (lab.build / "Kconfig").read_bytes() == b"other\n"
+    after = times(lab.build)
+    assert [path for path in after if after[path] != before[path]] == ["Kconfig"]
+    assert lab.move(executable) == []
+    lab.move(lab.old)
+    lab.check(FILES)
+    assert lab.move(lab.old) == []
+
+
 def test_the_directory_of_a_dropped_driver_goes_with_its_objects(lab):
     lab.move(lab.new)
     (lab.build / "drivers/new/dir/a.o").write_bytes(b"\x7fELF")

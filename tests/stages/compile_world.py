@@ -22,6 +22,7 @@ from kbuild_tasks.core.model import Cluster, Node
 from kbuild_tasks.effects import distcc_watch
 from kbuild_tasks.effects.context import Context
 from kbuild_tasks.effects.files import sha256_file, write_json
+from kbuild_tasks.effects.tree import Trees
 from kbuild_tasks.stages import compile as stage
 from tests.makepkg_world import NOBODY, World
 
@@ -101,6 +102,8 @@ class Small(World):
 
     def compile(self, touched: dict[str, list[str]] | None = None, silent: float | None = None) -> Any:
         """stage.run() as the user who builds; (Outcome, events)."""
+        if not hasattr(self, "source"):
+            self.source = self.run(Trees(self.paths.repository).import_directory, self.tree)
         return self.run(_compile, self, touched or {}, silent)
 
     def _make_tree(self) -> None:
@@ -130,7 +133,7 @@ def _compile(world: Small, touched: dict[str, list[str]], silent: float | None) 
     events: list[dict[str, Any]] = []
     receipts = {
         "extract": {"pkgbase": "linux-small", "srctree": "linux", "pkgver": "6.1.1"},
-        "patch": {"touched": touched},
+        "patch": {"touched": touched, "tree": world.source},
         "configure": {"config_sha256": getattr(world, "config_sha256", None) or sha256_file(world.tree / ".config")},
     }
     context = Context(
