@@ -1,6 +1,6 @@
 """Projects around the PKGBUILDs of tests/pkgbuilds, and what their sources name: the real kernel, or a part of it.
 
-/usr/src/ in a PKGBUILD is made a directory of the test's; else it is used as it lies there. A patch that source=()
+file:///usr/src/ in a PKGBUILD is made a directory of the test's; else it is used as it lies there. A patch that source=
 names with .gz, .xz or .zst lies there in plain text, and is packed when it is copied.
 """
 
@@ -67,7 +67,7 @@ class AnyProject:
         """Make PKGBUILD and the files beside it those of `name`; @KEY@ in it is replaced by what is given for KEY."""
         shutil.rmtree(self.kernel, ignore_errors=True)
         shutil.copytree(PKGBUILDS / name, self.kernel)
-        text = self.pkgbuild.read_text().replace("/usr/src/", f"{self.home}/usr/")
+        text = self.pkgbuild.read_text().replace("file:///usr/src/", f"file://{self.home}/usr/")
         for key, value in replaced.items():
             text = text.replace(f"@{key}@", value)
         self.pkgbuild.write_text(text)

@@ -259,7 +259,7 @@ def test_split_packages_whose_functions_eval_made(compiled: AnyProject) -> None:
     assert re.fullmatch(r"6\.1\.\d+-3-any", release)  # of localversion.10 and .20, and of no option
     artifacts = compiled.home / "project/artifacts"
     kernel, headers = (artifacts / f"linux-any{part}-6.1-3-x86_64.pkg.tar.zst" for part in ("", "-headers"))
-    assert sorted(results["packages"]) == [headers.name, kernel.name]
+    assert sorted(results["packages"]) == [kernel.name, headers.name]
     modules = f"usr/lib/modules/{release}"
     assert {".INSTALL", f"{modules}/vmlinuz", f"{modules}/pkgbase", f"{modules}/kernel/lib/crc7.ko"} <= set(
         names(kernel)
