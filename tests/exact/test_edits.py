@@ -17,7 +17,7 @@ import pytest
 from tests.exact.bench import Bench, State, new_bench
 from tests.exact.edits import EDITS, FRAGMENTS, PATCHES, PKGBUILDS, START
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.whole]  # minutes: script/test --whole
 
 
 @pytest.fixture(scope="module")

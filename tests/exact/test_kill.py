@@ -20,7 +20,7 @@ import pytest
 from tests.exact.bench import Bench, State, new_bench
 from tests.exact.edits import PATCHES, START
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.whole]  # minutes: script/test --whole
 
 # Between them nearly every object is compiled again, kconfig's and modpost's own among them where they were not there.
 OTHER = START.patched("offsets", PATCHES["offsets"][0]).with_fragment("trace", "CONFIG_TRACE=y\n")
