@@ -2,33 +2,57 @@
 # difference between a baseline of the old kernel and the same of the new one.
 
 baseline() {
-	raw kernel_errors "$(kernel_errors 0 | array)"
-	raw failed_units "$(systemctl list-units --failed --plain --no-legend --full 2>/dev/null | awk '{print $1}' | sort | array)"
+	raw kernel_errors "$(kernel_errors 0)"
+	raw failed_units "$(failed_units)"
 	# Mounts of containers come and go: only what the machine itself mounts counts.
 	# Without an initramfs the kernel calls the root's device /dev/root.
 	real=$(readlink -f -- "/sys/dev/block/$(mountpoint -d / 2>/dev/null)")
 	raw mounts "$(awk -v real="/dev/${real##*/}" '$1 == "/dev/root" { $1 = real } $2 !~ "^(/run/|/var/lib/(kubelet|rancher|containerd|docker)/|/sys/|/proc/|/dev/)" {print $2 " " $3 " " $1}' \
 		"$root/proc/self/mounts" | sort -u | array)"
-	taint=0
-	read -r taint <"$root/proc/sys/kernel/tainted" || taint=0
+	taint=null
+	read -r taint <"$root/proc/sys/kernel/tainted" || taint=null
 	raw taint "$taint"
 	raw modules "$(loaded | array)"
 	raw pstore "$(pstore_names | array)"
 	truth synchronized
 	raw synchronized "$truth"
-	raw previous "{\"kernel_errors\": $(kernel_errors -1 | array)}"
+	raw previous "{\"kernel_errors\": $(same_kernel_before && kernel_errors -1 || echo '[]')}"
 }
 
 loaded() {
 	cut -d ' ' -f 1 -- "$root/proc/modules" 2>/dev/null | sort
 }
 
-kernel_errors() {  # kernel_errors BOOT: lines of level err or worse, 0 of this boot, -1 of the one before; no times
+# What cannot be told is null, never an empty list: that would be "no error". Equal lines count once, so that old noise
+# pushes nothing out; a log with more is not cut to what may be its harmless end.
+most_errors=2000
+
+kernel_errors() {  # kernel_errors BOOT: lines of level err or worse as JSON, 0 of this boot, -1 of the one before; no times
 	if [ -d "$root/run/systemd/journal" ]; then
-		journalctl -k -b "$1" -p 3 -o cat --no-pager -q 2>/dev/null | tail -n 200
-	elif [ "$1" = 0 ]; then
-		dmesg -l emerg,alert,crit,err -t 2>/dev/null | tail -n 200
-	fi
+		journalctl -k -b "$1" -p 3 -o cat --no-pager -q >"$scratch/errors" 2>/dev/null
+	else
+		[ "$1" = 0 ] && dmesg -l emerg,alert,crit,err -t >"$scratch/errors" 2>/dev/null
+	fi || { echo null; return; }
+	awk '!seen[$0]++' "$scratch/errors" >"$scratch/distinct"
+	[ "$(wc -l <"$scratch/distinct")" -le "$most_errors" ] || { echo null; return; }
+	array <"$scratch/distinct"
+}
+
+same_kernel_before() {  # did the boot before run the very kernel that runs? A failed trial's errors are no old noise
+	local this
+	[ -d "$root/run/systemd/journal" ] || return 1
+	this=$(kernel_of 0)
+	[ -n "$this" ] && [ "$this" = "$(kernel_of -1)" ]
+}
+
+kernel_of() {  # kernel_of BOOT: its version, and its build where its command line told one
+	journalctl -k -b "$1" -o cat --no-pager -q 2>/dev/null |
+		sed -n '/^Linux version /p; s/^\(Kernel c\|C\)ommand line: .*kbuild\.build=\([0-9a-f]*\).*/\2/p'
+}
+
+failed_units() {
+	systemctl list-units --failed --plain --no-legend --full >"$scratch/units" 2>/dev/null || { echo null; return; }
+	awk '{print $1}' "$scratch/units" | sort | array
 }
 
 pstore_files() {

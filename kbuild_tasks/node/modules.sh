@@ -67,7 +67,7 @@ same_tree() {  # same_tree KEY RELEASE: is every kept file at its place?
 
 same_at_a_glance() {  # one file tells, unless an installation was cut short: at boot this has to be quick
 	local name
-	[ ! -e "$state/installing" ] && [ -d "$modules/$2/kernel" ] && [ -s "$modules/$2/modules.dep" ] && ! mounted_over "$2" || return 1
+	[ ! -e "$kept/.installing" ] && [ -d "$modules/$2/kernel" ] && [ -s "$modules/$2/modules.dep" ] && ! mounted_over "$2" || return 1
 	for name in vmlinuz modules.builtin; do
 		[ ! -e "$kept/$1/$name" ] || [ "$kept/$1/$name" -ef "$modules/$2/$name" ] || return 1
 	done

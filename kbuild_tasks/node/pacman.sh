@@ -66,7 +66,9 @@ run_pacman() {
 	[ -n "$(pacman-conf ${root:+--config "$root/etc/pacman.conf"} --repo-list 2>/dev/null)" ] || set -- -dd "$@"
 	set -- -U --noconfirm --noprogressbar "$@" --
 	for file in $packages; do set -- "$@" "$folder/$file"; done
-	printf '%s\n' "$release" >"$state/installing"
+	# Beside the modules, not in /var: the boot unit looks for it before other filesystems are there.
+	mkdir -p -- "$kept" && printf '%s\n' "$release" >"$kept/.installing" && sync -- "$kept/.installing" "$kept" ||
+		die state "cannot write to $kept" 'is /usr writable?'
 	# Into a file: on a pipe to a lost ssh pacman would die in the middle.
 	under_pacman "$@" >"$state/pacman.out" 2>&1
 	status=$?
@@ -79,7 +81,7 @@ run_pacman() {
 	[ -z "$complaint" ] || die hook "ran a hook or scriptlet of pacman that failed: $complaint" \
 		"$state/pacman.out there has the rest; mend the hook, then run doit deploy again"
 	sync -f -- "$modules" || die space-root 'cannot write the modules to their disk'
-	rm -f -- "$state/installing"
+	rm -f -- "$kept/.installing"
 }
 
 under_pacman() {

@@ -57,7 +57,7 @@ put_units() {
 		Conflicts=shutdown.target
 		After=systemd-remount-fs.service
 		Before=systemd-udevd.service systemd-udev-trigger.service systemd-modules-load.service sysinit.target shutdown.target
-		RequiresMountsFor=/usr/lib/modules /var/lib/kbuild-tasks
+		RequiresMountsFor=/usr/lib/modules
 		ConditionPathExists=/usr/lib/modules.kbuild
 
 		[Service]
