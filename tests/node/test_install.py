@@ -140,6 +140,17 @@ def test_the_release_of_the_running_kernel(node: World) -> None:
     assert modules_kept(node) == {k.removeprefix(str(folder)): v for k, v in before.items()}
 
 
+def test_what_depmod_made_is_on_the_disk_before_anything_can_boot_it(node: World) -> None:
+    for name in ("sync", "depmod"):
+        node.stand_in(name, f'echo "{name} $*" >>{node.top}/calls; exec {shutil.which(name)} "$@"')
+    node.deploy(node.package())
+    calls = (node.top / "calls").read_text().splitlines()
+    made = max(number for number, call in enumerate(calls) if call.startswith("depmod"))
+    synced = calls.index(f"sync -f -- {node.path('usr/lib/modules')}", made)
+    entry = next(n for n, call in enumerate(calls) if n > made and "loader/entries/kbuild-" in call)
+    assert made < synced < entry
+
+
 def test_modules_that_somebody_removed_come_back(node: World) -> None:
     node.deploy(node.package())
     shutil.rmtree(node.path(f"usr/lib/modules/{OLD}"))
