@@ -49,6 +49,11 @@ def make(project: Path, word: str, *, pkgrel: int | None = None, build_id: str =
     lines = [f"{p['sha256']}  {p['file']}\n" for p in sorted(manifest["packages"], key=lambda p: str(p["file"]))]
     manifest["packages_sha256"] = hashlib.sha256("".join(lines).encode()).hexdigest()
     (artifacts / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+    receipt = project / "build/receipts/package.json"
+    if pkgrel is not None and receipt.exists():  # deploy looks whether the packages that were made are there
+        value = json.loads(receipt.read_text())
+        value["results"]["packages"] = {package["file"]: package["sha256"] for package in manifest["packages"]}
+        receipt.write_text(json.dumps(value))
     return str(manifest["packages_sha256"])[:12]
 
 

@@ -70,7 +70,7 @@ def run(lab: Lab, project: Rollout, count: int | None) -> Iterator[Row]:
     seed = int(os.environ.get("KBUILD_TEST_SEED", "") or time.time())
     print(f"    seed {seed} (KBUILD_TEST_SEED)", flush=True)
     work = Work(seed, count or CUTS)
-    projects = [project, *(Rollout.of(lab, f"faults-cuts-{node}") for node in VMS[1:])]
+    projects = [project, *(Rollout.built(lab, f"faults-cuts-{node}") for node in VMS[1:])]
     threads = [threading.Thread(target=_one, args=(lab, p, node, work)) for p, node in zip(projects, VMS, strict=True)]
     for thread in threads:
         thread.start()

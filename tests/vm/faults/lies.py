@@ -31,6 +31,7 @@ Target = usr/lib/modules/*/vmlinuz
 When = PostTransaction
 Exec = /usr/local/bin/hook
 """
+FAILED = "ran a hook or scriptlet of pacman that failed"
 FILL = "fallocate -l $(($(df -B1 --output=avail /boot | tail -n 1) - {left})) /boot/full; sync"
 
 
@@ -53,12 +54,12 @@ class Lie:
 
 
 LIES = (
-    Lie("a hook that fails", "command failed to execute correctly", hook="exit 1"),
-    Lie("a hook that is killed", "command terminated by signal", hook="kill -9 $$"),
-    Lie("a hook that is not there", "command failed to execute correctly", hook="missing"),
-    Lie("a scriptlet that fails", "command failed to execute correctly",
+    Lie("a hook that fails", FAILED, hook="exit 1"),
+    Lie("a hook that is killed", FAILED, hook="kill -9 $$"),
+    Lie("a hook that is not there", FAILED, hook="missing"),
+    Lie("a scriptlet that fails", FAILED,
         install="post_install() { return 1; }\npost_upgrade() { return 1; }\n"),
-    Lie("a scriptlet that ends in the middle", "command failed to execute correctly",
+    Lie("a scriptlet that ends in the middle", FAILED,
         install="post_install() { exit 7; }\npost_upgrade() { exit 7; }\n"),
     Lie("a module that is missing", "missing: usr/lib/modules/", hook="rm $modules/kernel/net/bridge/bridge.ko"),
     Lie("a module that is cut short", "changed: usr/lib/modules/",
