@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import random
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -30,6 +31,7 @@ from tests.vm.rollout_project import Rollout
 
 CUTS = 100
 IN_A_CHAIN = 8
+EXPECTED = (KbuildError, AssertionError, OSError, subprocess.SubprocessError)
 
 
 @dataclass
@@ -54,6 +56,11 @@ class Work:
                 moments += drawn(choice, self.lengths, len(moments))
                 self.left = deal(choice, moments, IN_A_CHAIN)
             return self.left.pop()
+
+    def end(self, chain: dict[str, Any]) -> None:
+        with self.guard:
+            self.chains.append(chain)
+            print(f"    {chain}", flush=True)
 
     def tell(self, cut: dict[str, Any]) -> None:
         with self.guard:
@@ -92,16 +99,13 @@ def _one(lab: Lab, project: Rollout, node: str, work: Work) -> None:
                 f"    {node}: {sum(chain.lengths.values()):.0f} s from deploy to COMMITTED: {chain.lengths}", flush=True
             )
         while moments := work.more(choice):
-            ended = chain.follow(moments)
-            with work.guard:
-                work.chains.append(ended)
-                print(f"    {node} {ended}", flush=True)
-    except Exception as error:
-        with work.guard:
-            work.chains.append({"node": node, "good": False, "why": f"{type(error).__name__}: {error}"})
-            print(f"    {node} gave up: {type(error).__name__}: {error}", flush=True)
-        if not isinstance(error, KbuildError | AssertionError | OSError):
-            raise
+            try:
+                work.end(chain.follow(moments))
+            except EXPECTED as error:
+                work.end({"node": node, "good": False, "why": f"{type(error).__name__}: {error}"})
+                chain.begin()
+    except EXPECTED as error:
+        work.end({"node": node, "good": False, "why": f"gave up: {type(error).__name__}: {error}"})
     finally:
         machine.close()
 

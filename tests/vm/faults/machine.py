@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from tests.vm.faults.moments import TELLING, TOLD
 from tests.vm.machines import root
 
 KIND = "systemd-boot"
+PATIENCE = 600  # seconds for a boot; two at once take 30 to 45 where nothing else runs
 
 
 class Machine:
@@ -57,12 +59,16 @@ class Machine:
     def off(self) -> None:
         self.lab.stop(self.node)
 
-    def on(self, patience: float = ready.VM_SSH_SECONDS) -> float:
-        """Seconds until it answers. Raises KbuildError: it does not."""
-        began = time.monotonic()
+    def on(self, hopeless: str = "") -> float:
+        """Seconds until it answers. Raises KbuildError: it does not, or its console says something hopeless (pattern)."""
+        began, since = time.monotonic(), self.length()
+
+        def lost() -> list[str]:
+            return [self.node] if hopeless and re.search(hopeless, self.said(since)) else []
+
         self.lab.start(self.node, wait=False)
         places = self.lab.places
-        ready.wait_for_ssh(holder(places), [self.node], places, patience, list)
+        ready.wait_for_ssh(holder(places), [self.node], places, PATIENCE, lost)
         return round(time.monotonic() - began, 1)
 
     def wait_off(self) -> None:
