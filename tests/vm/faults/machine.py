@@ -60,7 +60,7 @@ class Machine:
         self.lab.stop(self.node)
 
     def on(self, hopeless: str = "") -> float:
-        """Seconds until it answers. Raises KbuildError: it does not, or its console says what is `hopeless` (a pattern)."""
+        """Seconds until it answers. Raises KbuildError: it does not, or its console has what is `hopeless` (pattern)."""
         began, since = time.monotonic(), self.length()
 
         def lost() -> list[str]:
