@@ -25,6 +25,33 @@ LIMIT = 900  # seconds for one roll-out
 KINDS = ("another release", "the same release, another vmlinux", "the same vmlinux")
 
 
+def first_words(node: str, kind: str, moment: Moment, state: str) -> dict[str, Any]:
+    """What is told of a cut before anybody looked."""
+    return {"node": node, "kind": kind, "moment": moment.name, "marked": moment.marked, "state": state,
+            "after": moment.after}  # fmt: skip
+
+
+def after_the_cut(machine: Machine, before: Old, entry: str) -> dict[str, Any]:
+    """Switched on again: does it boot, which kernel, is the old one whole?"""
+    told: dict[str, Any] = {
+        "boots": False, "seconds": None, "runs": "", "changed": [], "files": 0, "loads": False, "default": "",
+        "default_holds": True,
+    }  # fmt: skip
+    since = machine.length()
+    try:
+        told["seconds"] = machine.on()
+    except KbuildError as error:
+        machine.off()
+        machine.keep(f"lost-{machine.node}-{int(time.time())}")
+        return told | {"runs": "".join(machine.said(since).splitlines(keepends=True)[-20:]), "why": error.message}
+    now = look(machine.lab, machine.node, before.release, before.build_id, list(before.boot))
+    return told | {
+        "boots": True, "runs": "the trial" if now.selected == entry else "the old kernel",
+        "changed": changed(before, now, entry), "files": len(before.modules) + len(before.boot),
+        "loads": len(now.loads) == 2, "default": now.default, "default_holds": default_holds(before, now, entry),
+    }  # fmt: skip
+
+
 class Chain:
     def __init__(
         self, project: Rollout, machine: Machine, choice: random.Random, tell: Callable[[dict[str, Any]], None]
@@ -72,9 +99,7 @@ class Chain:
 
     def follow(self, moments: Sequence[Moment]) -> dict[str, Any]:
         before = old(self.lab, self.node)
-        self.number += 1
-        kind = KINDS[self.number % len(KINDS)]
-        build = self._build(self.number)
+        build, kind = self.build()
         cuts = 0
         for moment in moments:
             if self._until(moment):
@@ -88,6 +113,11 @@ class Chain:
         if not why:
             self.tidy()
         return {"node": self.node, "build": build, "kind": kind, "cuts": cuts, "good": not why, "why": why}
+
+    def build(self) -> tuple[str, str]:
+        """The next one: its name, and what kind it is."""
+        self.number += 1
+        return self._build(self.number), KINDS[self.number % len(KINDS)]
 
     def _build(self, number: int) -> str:
         """The next one to roll out; they differ in what makes a roll-out easy or hard."""
@@ -149,33 +179,18 @@ class Chain:
         state, probability = self.state(), self.choice.choice((0.0, 0.5, 1.0))
         both = self.choice.random() < 0.75
         lost, unsafe = self.machine.cut(probability, self.choice.randrange(1 << 30))
-        told: dict[str, Any] = {
-            "node": self.node, "kind": kind, "moment": moment.name, "marked": moment.marked, "state": state,
-            "after": moment.after, "probability": probability, "lost": lost, "unsafe": unsafe, "doit_killed": both,
-            "boots": False, "seconds": None, "runs": "", "changed": [], "files": 0, "loads": False,
-            "default": "", "default_holds": True,
+        told = first_words(self.node, kind, moment, state) | {
+            "killed": True, "doit_killed": both, "probability": probability, "lost": lost, "unsafe": unsafe
         }  # fmt: skip
         if both and self.run is not None and self.run.poll() is None:
             self.project.kill(self.run)
             self.run = None
-        since = self.machine.length()
-        try:
-            told["seconds"] = self.machine.on()
-        except KbuildError as error:
-            told["runs"] = "".join(self.machine.said(since).splitlines(keepends=True)[-20:])
-            self.machine.off()
-            self.machine.keep(f"lost-{self.node}-{int(time.time())}")
+        told |= after_the_cut(self.machine, before, entry)
+        if not told["boots"]:
             self._give_up()
-            self.tell(told | {"why": error.message})
-            return False
-        now = look(self.lab, self.node, before.release, before.build_id, list(before.boot))
-        told |= {
-            "boots": True, "runs": "the trial" if now.selected == entry else "the old kernel",
-            "changed": changed(before, now, entry), "files": len(before.modules) + len(before.boot),
-            "loads": len(now.loads) == 2, "default": now.default,
-            "default_holds": default_holds(before, now, entry),
-        }  # fmt: skip
         self.tell(told)
+        if not told["boots"]:
+            return False
         if self.run is not None and state != "REBOOTING":
             self._wait_for_end()
         return True
@@ -196,7 +211,7 @@ class Chain:
         self.run = None
 
     def _finish(self, build: str) -> str:
-        """To the end, and a look whether the node then runs what it should, whole; else what is wrong."""
+        """To the end; what is wrong then."""
         for _ in range(TRIES):
             if self.run is None:
                 self.run = self.project.start("rollout", f"only={self.node}")
@@ -205,6 +220,10 @@ class Chain:
                 break
         else:
             return f"does not come to its end: {self.last[-2000:]}"
+        return self.wrong(build)
+
+    def wrong(self, build: str) -> str:
+        """After the end: what is not as it should be; "" where all is."""
         seen = json.loads(root(self.lab, self.node, f"printf 'observe\\n\\n' | {HELPER}"))
         release, good = seen["release"], seen["known_good"] or {}
         entry = f"kbuild-{build}"

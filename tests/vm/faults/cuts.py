@@ -4,6 +4,8 @@ Two VMs, each with a roll-out of its own (doit rollout only=NODE), in chains: wh
 must boot by itself, is looked at, and the next `doit rollout` goes on until its own moment comes; the last one of a
 chain comes to its end, and then the next build is rolled out. In three cuts of four doit is killed with the node.
 
+Every second roll-out is not cut off: pictures of its disk are taken instead, and booted (album.py).
+
 A cut is a SIGKILL of QEMU: what the guest had in memory is gone. Of what it had written to its disk and not flushed, a
 third of the cuts loses nothing, a third a random half in pieces of 4 KiB, a third everything (disk.py).
 """
@@ -12,6 +14,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import subprocess
 import threading
 import time
@@ -23,6 +26,7 @@ from kbuild_tasks.core.errors import KbuildError
 from kbuild_tasks.lab.lab import Lab
 from tests.lab.project import ROOT
 from tests.vm.faults import Row
+from tests.vm.faults.album import photograph
 from tests.vm.faults.chain import Chain
 from tests.vm.faults.machine import Machine
 from tests.vm.faults.moments import MARKS, Moment, deal, drawn, marked
@@ -44,6 +48,7 @@ class Work:
     cuts: list[dict[str, Any]] = field(default_factory=list)
     chains: list[dict[str, Any]] = field(default_factory=list)
     lengths: dict[str, float] = field(default_factory=dict)
+    turns: int = 0
     guard: threading.Lock = field(default_factory=threading.Lock)
 
     def more(self, choice: random.Random) -> list[Moment]:
@@ -56,6 +61,12 @@ class Work:
                 moments += drawn(choice, self.lengths, len(moments))
                 self.left = deal(choice, moments, IN_A_CHAIN)
             return self.left.pop()
+
+    def turn(self) -> bool:
+        """Whether pictures are taken this time: every second time."""
+        with self.guard:
+            self.turns += 1
+            return self.turns % 2 == 0
 
     def end(self, chain: dict[str, Any]) -> None:
         with self.guard:
@@ -81,9 +92,11 @@ def run(lab: Lab, project: Rollout, count: int | None) -> Iterator[Row]:
     threads = [threading.Thread(target=_one, args=(lab, p, node, work)) for p, node in zip(projects, VMS, strict=True)]
     for thread in threads:
         thread.start()
+    # Ctrl-C (or SIGINT) ends it after the roll-outs that are on their way, with the table of what was seen.
+    signal.signal(signal.SIGINT, lambda *_: setattr(work, "wanted", 0))
     for thread in threads:
         thread.join()
-    yield from rows(work)
+    yield from rows(work, count or CUTS)
 
 
 def _one(lab: Lab, project: Rollout, node: str, work: Work) -> None:
@@ -100,7 +113,8 @@ def _one(lab: Lab, project: Rollout, node: str, work: Work) -> None:
             )
         while moments := work.more(choice):
             try:
-                work.end(chain.follow(moments))
+                album = work.turn()
+                work.end(photograph(chain, moments) if album else chain.follow(moments))
             except EXPECTED as error:
                 work.end({"node": node, "good": False, "why": f"{type(error).__name__}: {error}"})
                 chain.begin()
@@ -110,15 +124,15 @@ def _one(lab: Lab, project: Rollout, node: str, work: Work) -> None:
         machine.close()
 
 
-def rows(work: Work) -> Iterator[Row]:
+def rows(work: Work, wanted: int) -> Iterator[Row]:
     cuts = work.cuts
     total, boots = len(cuts), sum(cut["boots"] for cut in cuts)
     kinds = len({cut["moment"] for cut in cuts if cut["marked"]})
     figures = {"seed": work.seed, "lengths": work.lengths, "cuts": cuts, "chains": work.chains}
     at_marks = sum(cut["marked"] for cut in cuts)
     of = f"{at_marks} marked ({kinds} of {len(MARKS)} marks), {total - at_marks} drawn"
-    yield Row(f"power cut, {of}", f"boots {work.wanted}/{work.wanted}", f"boots {boots}/{total}",
-              boots == total >= work.wanted, figures)  # fmt: skip
+    yield Row(f"power cut, {of}", f"boots {wanted}/{wanted}", f"boots {boots}/{total}",
+              boots == total >= wanted, figures)  # fmt: skip
     for name, low, high in (("nothing", 0.0, 0.0), ("half", 0.1, 0.9), ("all", 1.0, 1.0)):
         some = [cut for cut in cuts if low <= cut["probability"] <= high]
         pieces, cold = sum(cut["lost"] for cut in some), sum(cut["lost"] > 0 for cut in some)

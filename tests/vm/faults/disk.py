@@ -6,8 +6,10 @@ a guest's fsync, or FUA). Of what was written since, a power cut takes pieces of
 none of it (as killing QEMU does), 1 all of it, anything between also tears and reorders writes.
 
 A program, one for each VM: serves FILE at SOCKET to whoever connects, one at a time, as an NBD server with the least of
-the protocol that QEMU wants (github.com/NetworkBlockDevice/nbd, doc/proto.md). A line "PROBABILITY SEED" on stdin is
-the power cut of a disk whose VM is gone; answers "LOST PIECES" on stdout. Ends with stdin.
+the protocol that QEMU wants (github.com/NetworkBlockDevice/nbd, doc/proto.md). On stdin a line "PROBABILITY SEED" is
+the power cut of a disk whose VM is gone, "PROBABILITY SEED PATH" a picture: PATH becomes what a power cut at this
+moment would leave, and the VM, which waits for its disk meanwhile, goes on. Answers "LOST PIECES" on stdout. Ends with
+stdin.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import random
 import selectors
 import socket
 import struct
+import subprocess
 import sys
 
 PIECE = 4096
@@ -59,6 +62,20 @@ class Disk:
 
     def cut(self, probability: float, seed: int) -> tuple[int, int]:
         """The power is gone: (pieces lost, pieces that were not safe)."""
+        told = self._lose(self.fd, probability, seed)
+        self.flush()
+        return told
+
+    def picture(self, path: str, probability: float, seed: int) -> tuple[int, int]:
+        """The same on a copy."""
+        subprocess.run(["cp", "--sparse=always", f"/proc/{os.getpid()}/fd/{self.fd}", path], check=True)
+        fd = os.open(path, os.O_RDWR)
+        try:
+            return self._lose(fd, probability, seed)
+        finally:
+            os.close(fd)
+
+    def _lose(self, fd: int, probability: float, seed: int) -> tuple[int, int]:
         choice = random.Random(seed)
         pieces: dict[int, list[tuple[int, bytes]]] = {}  # piece -> [(offset, what was there before)] in order
         for offset, before in self.unsafe:
@@ -72,9 +89,8 @@ class Disk:
             total += len(writes)
             while writes and choice.random() < probability:  # the last ones first: a later write covers an earlier one
                 offset, before = writes.pop()
-                os.pwrite(self.fd, before, offset)
+                os.pwrite(fd, before, offset)
                 lost += 1
-        self.flush()
         return lost, total
 
 
@@ -106,8 +122,9 @@ class Server:
                         line = sys.stdin.readline()
                         if not line:
                             return
-                        probability, seed = line.split()
-                        print(*self.disk.cut(float(probability), int(seed)), flush=True)
+                        probability, seed, *path = line.rstrip("\n").split(" ", 2)
+                        how = (float(probability), int(seed))
+                        print(*(self.disk.picture(path[0], *how) if path else self.disk.cut(*how)), flush=True)
                     elif self.peer is not None and not self.request(self.peer):
                         selector.unregister(self.peer)
                         self.peer.close()

@@ -41,7 +41,9 @@ class Machine:
         shutil.copyfile(vm.firmware(KIND)[1], self.variables)
         self._serve()
         self.on()
-        telling = "".join(f"ln -sf .telling /usr/local/bin/{name}\n" for name in TOLD)
+        # A machine that has much else to do takes longer for a boot than systemd waits for a device.
+        patient = "sed -i '/ .boot /s/umask=0022/&,x-systemd.device-timeout=10min/' /etc/fstab\n"
+        telling = patient + "".join(f"ln -sf .telling /usr/local/bin/{name}\n" for name in TOLD)
         # Left where they are by hard links, a script's own name is the link's.
         root(self.lab, self.node, f"cat >/usr/local/bin/.telling <<'END'\n{TELLING}END\n"
              f"chmod 0755 /usr/local/bin/.telling\n{telling}/usr/bin/sync")  # fmt: skip
@@ -60,7 +62,7 @@ class Machine:
         self.lab.stop(self.node)
 
     def on(self, hopeless: str = "") -> float:
-        """Seconds until it answers. Raises KbuildError: it does not, or its console has what is `hopeless` (pattern)."""
+        """Seconds until it answers. Raises KbuildError: it does not, or its console has `hopeless` (a pattern)."""
         began, since = time.monotonic(), self.length()
 
         def lost() -> list[str]:
@@ -71,9 +73,10 @@ class Machine:
         ready.wait_for_ssh(holder(places), [self.node], places, PATIENCE, lost)
         return round(time.monotonic() - began, 1)
 
-    def wait_off(self) -> None:
-        """Until it has switched itself off."""
-        deadline = time.monotonic() + 120
+    def switch_off(self) -> None:
+        """In peace: everything is written."""
+        self.lab.exec(self.node, ["systemctl", "poweroff"], user="root", check=False, timeout=120)
+        deadline = time.monotonic() + PATIENCE
         while next(node for node in self.lab.status() if node.name == self.node).state == "on":
             assert time.monotonic() < deadline, f"{self.node} does not switch itself off"
             time.sleep(0.2)
@@ -81,8 +84,18 @@ class Machine:
     def cut(self, probability: float, seed: int) -> tuple[int, int]:
         """The power goes; of what its disk had not flushed, how many pieces of how many are lost."""
         self.lab.stop(self.node)
+        return self._ask(f"{probability} {seed}")
+
+    def picture(self, name: str, probability: float, seed: int) -> tuple[int, int]:
+        """Keep, under that name, what a cut would leave now; the VM goes on."""
+        self.kept.mkdir(parents=True, exist_ok=True)
+        told = self._ask(f"{probability} {seed} {self.kept / name}.raw")
+        shutil.copyfile(self.variables, self.kept / f"{name}.vars")
+        return told
+
+    def _ask(self, line: str) -> tuple[int, int]:
         assert self.server is not None and self.server.stdin is not None and self.server.stdout is not None
-        self.server.stdin.write(f"{probability} {seed}\n")
+        self.server.stdin.write(f"{line}\n")
         self.server.stdin.flush()
         lost, total = self.server.stdout.readline().split()
         return int(lost), int(total)

@@ -3,7 +3,7 @@
 Each time from the same disk, on which the first package was installed and booted in the ordinary Arch way (arch.py):
 the second one is another release, as with any update of a kernel. The cut comes at a moment drawn evenly from the time
 that pacman takes and the AFTER seconds behind it, in which what was written lies in the page cache; it loses of the
-disk's write cache what a cut in cuts does.
+disk's write cache what a cut in cuts does. The moments are pictures of AT_ONCE in one installation (album.py).
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from tests.vm.rollout_project import Rollout
 from tests.vm.variant import make
 
 TIMES = 24
+AT_ONCE = 6  # pictures of one installation
 AFTER = 5.0  # seconds
 # What the firmware says when its loader ended, what a kernel says that has nothing to come back to.
 HOPELESS = r"Shell>|Interactive Shell|No bootable|Kernel panic - not syncing|emergency mode"
@@ -43,10 +44,12 @@ class Work:
     left: int = 0
     guard: threading.Lock = field(default_factory=threading.Lock)
 
-    def more(self) -> bool:
+    def more(self) -> int:
+        """How many cuts come next."""
         with self.guard:
-            self.left -= 1
-            return self.left >= 0
+            count = min(self.left, AT_ONCE)
+            self.left -= count
+            return count
 
     def tell(self, cut: dict[str, Any]) -> None:
         with self.guard:
@@ -81,9 +84,13 @@ def _one(lab: Lab, node: str, work: Work) -> None:
     name = f"plain-{node}"
     try:
         second, takes = _prepare(machine, work, name)
-        while work.more():
+        while count := work.more():
             machine.load(name)
-            work.tell(_cut(machine, work, choice, second, takes))
+            for cut in _cuts(machine, choice, second, takes, count):
+                machine.load(str(cut["picture"]))
+                work.tell(cut | _look(machine, work, second))
+                machine.off()
+                machine.forget(str(cut["picture"]))
     finally:
         machine.close()
         machine.forget(name)
@@ -96,8 +103,7 @@ def _prepare(machine: Machine, work: Work, name: str) -> tuple[str, float]:
     first, second = (bring(machine, word, path) for word, path in zip(("one", "two"), work.packages, strict=True))
     status, said = install(machine, first)
     assert status == 0 and "error" not in said, said
-    root(machine.lab, machine.node, "sync; systemctl poweroff")
-    machine.wait_off()
+    machine.switch_off()
     machine.keep(name)
     machine.on()
     assert "6.1.192-1-cluster" in root(machine.lab, machine.node, "uname -r")
@@ -109,27 +115,37 @@ def _prepare(machine: Machine, work: Work, name: str) -> tuple[str, float]:
     return second, takes
 
 
-def _cut(machine: Machine, work: Work, choice: random.Random, second: str, takes: float) -> dict[str, Any]:
+def _cuts(machine: Machine, choice: random.Random, second: str, takes: float, count: int) -> list[dict[str, Any]]:
+    """One installation, with pictures of its disk."""
     machine.on()
-    after, probability = round(choice.uniform(0.0, takes + AFTER), 2), choice.choice((0.0, 0.5, 1.0))
+    moments = sorted(round(choice.uniform(0.0, takes + AFTER), 2) for _ in range(count))
     command = machine.lab.command(machine.node, ["sh", "-c", INSTALL.format(second)], user="root")
-    with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as ssh:
-        time.sleep(after)
-        within = ssh.poll() is None
-        lost, unsafe = machine.cut(probability, choice.randrange(1 << 30))
+    taken: list[dict[str, Any]] = []
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as ssh:
+        began = time.monotonic()
+        for after in moments:
+            time.sleep(max(0.0, began + after - time.monotonic()))
+            within, chance = ssh.poll() is None, choice.choice((0.0, 0.5, 1.0))
+            name, stopped = f"plain-{machine.node}-{len(taken)}", time.monotonic()
+            lost, unsafe = machine.picture(name, chance, choice.randrange(1 << 30))
+            began += time.monotonic() - stopped  # in which its disk stood still
+            taken.append({
+                "node": machine.node, "picture": name, "after": after, "takes": takes, "within": within,
+                "probability": chance, "lost": lost, "unsafe": unsafe, "boots": False, "modules": False,
+                "whole": False, "again": None,
+            })  # fmt: skip
+        machine.off()
         ssh.kill()
-    told: dict[str, Any] = {
-        "node": machine.node, "after": after, "takes": takes, "within": within, "probability": probability,
-        "lost": lost, "unsafe": unsafe, "boots": False, "modules": False, "whole": False, "again": None,
-    }  # fmt: skip
+    return taken
+
+
+def _look(machine: Machine, work: Work, second: str) -> dict[str, Any]:
     since = machine.length()
     try:
         machine.on(HOPELESS)
     except KbuildError:
         last = [line for line in machine.said(since).splitlines() if line.strip()][-1:]
-        return told | {"ends": "DOES NOT BOOT", "console": last}
+        return {"ends": "DOES NOT BOOT", "console": last}
     release = root(machine.lab, machine.node, "uname -r").strip()
     loads = "for m in overlay br_netfilter; do modprobe $m || echo no; done 2>/dev/null"
     modules = "no" not in root(machine.lab, machine.node, loads)
@@ -137,9 +153,7 @@ def _cut(machine: Machine, work: Work, choice: random.Random, second: str, takes
     wrong = whole(machine, sums(package))
     status, _ = install(machine, second)
     ends = f"boots {release}, modules {'load' if modules else 'DO NOT LOAD'}, {len(wrong)} files wrong, again: {status}"
-    return told | {
-        "boots": True, "modules": modules, "whole": not wrong, "again": status, "release": release, "ends": ends
-    }  # fmt: skip
+    return {"boots": True, "modules": modules, "whole": not wrong, "again": status, "release": release, "ends": ends}
 
 
 def rows(work: Work) -> Iterator[Row]:
