@@ -68,7 +68,7 @@ class Chain:
     # -- the first roll-out, without a cut: how long each state takes here ------------------------------------------
 
     def begin(self) -> None:
-        """The node as new, and rolled out onto twice."""
+        """The node as new, and rolled out onto once."""
         self._give_up()
         self.machine.fresh()
         self.project.doit(f"sync:{self.node}")
@@ -78,8 +78,6 @@ class Chain:
             )
         self._build(0)
         self._measure()
-        self._build(1)
-        self._measure()  # from here on the kernels are ours, and need no initramfs
 
     def _measure(self) -> None:
         run = self.project.start("rollout", f"only={self.node}")
