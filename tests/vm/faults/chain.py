@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from kbuild_tasks.core.errors import KbuildError
+from kbuild_tasks.core.errors import CommandFailed, KbuildError
 from tests.vm.faults.look import HELPER, Old, changed, default_holds, look, old
 from tests.vm.faults.machine import Machine
 from tests.vm.faults.moments import ORDER, Moment
@@ -180,9 +180,8 @@ class Chain:
         told = first_words(self.node, kind, moment, state) | {
             "killed": True, "doit_killed": both, "probability": probability, "lost": lost, "unsafe": unsafe
         }  # fmt: skip
-        if both and self.run is not None and self.run.poll() is None:
-            self.project.kill(self.run)
-            self.run = None
+        if both:
+            self._give_up()
         told |= after_the_cut(self.machine, before, entry)
         if not told["boots"]:
             self._give_up()
@@ -204,8 +203,12 @@ class Chain:
             self._ended()
 
     def _give_up(self) -> None:
+        """kill -9 of doit; one that ended meanwhile, or had not taken its lock yet, is waited for."""
         if self.run is not None and self.run.poll() is None:
-            self.project.kill(self.run)
+            try:
+                self.project.kill(self.run)
+            except CommandFailed:
+                self.run.communicate(timeout=LIMIT)
         self.run = None
 
     def _finish(self, build: str) -> str:

@@ -12,7 +12,9 @@ third of the cuts loses nothing, a third a random half in pieces of 4 KiB, a thi
 
 from __future__ import annotations
 
+import contextlib
 import os
+import queue
 import random
 import signal
 import subprocess
@@ -48,6 +50,7 @@ class Work:
     cuts: list[dict[str, Any]] = field(default_factory=list)
     chains: list[dict[str, Any]] = field(default_factory=list)
     lengths: dict[str, float] = field(default_factory=dict)
+    told: queue.Queue[Row] = field(default_factory=queue.Queue)
     turns: int = 0
     guard: threading.Lock = field(default_factory=threading.Lock)
 
@@ -71,17 +74,23 @@ class Work:
     def end(self, chain: dict[str, Any]) -> None:
         with self.guard:
             self.chains.append(chain)
-            print(f"    {chain}", flush=True)
+        kind = f" ({chain['kind']}, {chain['cuts']} cuts)" if "kind" in chain else ""
+        what = f"{chain['node']}: a roll-out{kind}"
+        seen = "at its end, as it should be" if chain["good"] else str(chain["why"])
+        self.told.put(Row(what, "comes to its end", seen, chain["good"], chain))
 
     def tell(self, cut: dict[str, Any]) -> None:
         with self.guard:
             self.cuts.append(cut)
-            bad = "" if cut["boots"] else "   DOES NOT BOOT"
-            bad += f"   CHANGED {cut['changed'][:3]}" if cut["changed"] else ""
-            bad += "" if cut["default_holds"] else f"   DEFAULT {cut['default']}"
-            lost = f"lost {cut['lost']}/{cut['unsafe']}"
-            print(f"    {len(self.cuts):>3} {cut['node']} {cut['state'] or 'begin':<12} {cut['moment']:<36} "
-                  f"{lost}: {cut['runs']} after {cut['seconds']} s{bad}", flush=True)  # fmt: skip
+            number = len(self.cuts)
+        held = cut["default_holds"] or cut["state"] == "VERIFIED2"  # in commit it may be the new one
+        seen = f"{cut['runs']} after {cut['seconds']} s" if cut["boots"] else "DOES NOT BOOT"
+        seen += f"; lost {cut['lost']} of {cut['unsafe']}" + (
+            f"; CHANGED {cut['changed'][:3]}" if cut["changed"] else ""
+        )
+        seen += "" if held else f"; DEFAULT {cut['default']}"
+        what = f"{number} {cut['node']} {cut['state'] or 'begin'}: {cut['moment']}"
+        self.told.put(Row(what, "", seen, cut["boots"] and cut["loads"] and held and not cut["changed"], cut))
 
 
 def run(lab: Lab, project: Rollout, count: int | None) -> Iterator[Row]:
@@ -94,8 +103,9 @@ def run(lab: Lab, project: Rollout, count: int | None) -> Iterator[Row]:
         thread.start()
     # Ctrl-C (or SIGINT) ends it after the roll-outs that are on their way, with the table of what was seen.
     signal.signal(signal.SIGINT, lambda *_: setattr(work, "wanted", 0))
-    for thread in threads:
-        thread.join()
+    while any(thread.is_alive() for thread in threads) or not work.told.empty():
+        with contextlib.suppress(queue.Empty):
+            yield work.told.get(timeout=1)
     yield from rows(work, count or CUTS)
 
 
@@ -128,7 +138,7 @@ def rows(work: Work, wanted: int) -> Iterator[Row]:
     cuts = work.cuts
     total, boots = len(cuts), sum(cut["boots"] for cut in cuts)
     kinds = len({cut["moment"] for cut in cuts if cut["marked"]})
-    figures = {"seed": work.seed, "lengths": work.lengths, "cuts": cuts, "chains": work.chains}
+    figures = {"seed": work.seed, "lengths": work.lengths}
     at_marks = sum(cut["marked"] for cut in cuts)
     of = f"{at_marks} marked ({kinds} of {len(MARKS)} marks), {total - at_marks} drawn"
     yield Row(f"power cut, {of}", f"boots {wanted}/{wanted}", f"boots {boots}/{total}",
