@@ -44,7 +44,7 @@ def after_the_cut(machine: Machine, before: Old, entry: str) -> dict[str, Any]:
         machine.off()
         machine.keep(f"lost-{machine.node}-{int(time.time())}")
         return told | {"runs": "".join(machine.said(since).splitlines(keepends=True)[-20:]), "why": error.message}
-    now = look(machine.lab, machine.node, before.release, before.build_id, list(before.boot))
+    now = look(machine.lab, machine.node, before.release, before.kept, list(before.boot))
     return told | {
         "boots": True, "runs": "the trial" if now.selected == entry else "the old kernel",
         "changed": changed(before, now, entry), "files": len(before.modules) + len(before.boot),

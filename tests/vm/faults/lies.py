@@ -116,7 +116,7 @@ def _one(project: Rollout, ours: Machine, plain: Machine, lie: Lie) -> dict[str,
     before = old(project.lab, CANARY)
     said = project.doit("deploy", f"only={CANARY}", status=None)
     failed = "FAILED deploy" in said
-    now = look_at(project.lab, CANARY, before.release, before.build_id, list(before.boot))
+    now = look_at(project.lab, CANARY, before.release, before.kept, list(before.boot))
     lost = changed(before, now, f"kbuild-{build}")
     safe = not lost and now.default == before.entry and not now.observe["loader"]["armed"]
     if lie.modules:

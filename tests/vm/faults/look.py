@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,10 +28,11 @@ ENTRY = "/boot/loader/entries/{}.conf"
 
 @dataclass(frozen=True)
 class Old:
-    """The kernel that must still be there: its modules (path below their directory -> sha256) and its boot files."""
+    """The kernel that must still be there: its modules (path below their directory -> sha256) and its boot files.
+    kept: the name under which its modules are kept aside."""
 
     release: str
-    build_id: str
+    kept: str
     entry: str
     modules: Mapping[str, str]
     boot: Mapping[str, str]
@@ -53,11 +55,11 @@ class Look:
         return str(self.observe["loader"]["selected"])
 
 
-def look(lab: Lab, node: str, release: str, build_id: str, boot: Sequence[str]) -> Look:
+def look(lab: Lab, node: str, release: str, kept: str, boot: Sequence[str]) -> Look:
     script = LOOK.format(
         helper=HELPER,
         seen=shlex.quote(f"/usr/lib/modules/{release}"),
-        kept=shlex.quote(f"/usr/lib/modules.kbuild/{build_id}"),
+        kept=shlex.quote(f"/usr/lib/modules.kbuild/{kept}"),
         boot=" ".join(shlex.quote(path) for path in boot),
     )
     lines = root(lab, node, script).splitlines()
@@ -71,13 +73,14 @@ def look(lab: Lab, node: str, release: str, build_id: str, boot: Sequence[str]) 
 def old(lab: Lab, node: str) -> Old:
     """The kernel that runs, and boots by default."""
     first = json.loads(root(lab, node, f"printf 'observe\\n\\n' | {HELPER}"))
-    release, build_id, entry = first["release"], first["build_id"], first["loader"]["default"]
+    release, entry = first["release"], first["loader"]["default"]
+    kept = entry.removeprefix("kbuild-") if re.fullmatch("kbuild-[0-9a-f]{12}", entry) else first["build_id"]
     conf = ENTRY.format(entry)
     awk = f'awk \'$1 == "linux" || $1 == "initrd" {{ print "/boot" $2 }}\' {shlex.quote(conf)}'
     files = [conf, *root(lab, node, awk).split()]
-    now = look(lab, node, release, build_id, files)
+    now = look(lab, node, release, kept, files)
     assert now.seen and set(now.boot) == set(files), now
-    return Old(release, build_id, entry, now.seen, now.boot)
+    return Old(release, kept, entry, now.seen, now.boot)
 
 
 def changed(before: Old, now: Look, entry: str) -> list[str]:
