@@ -39,7 +39,7 @@ MARKS: tuple[tuple[str, str, str, float], ...] = (  # name, state, pattern, then
     ("the kernel restarts the machine", "REBOOTING", r"reboot: Restarting system", 0.0),
     ("firmware and loader", "REBOOTING", r"reboot: Restarting system", 4.0),
     ("the trial's kernel starts", "REBOOTING", r"Linux version", 0.5),
-    ("the trial's kernel has its root", "REBOOTING", r"EXT4-fs \(vda", 0.5),
+    ("the trial's kernel has its root", "REBOOTING", r"EXT4-fs \(vda\d\): mounted", 0.5),
     ("the trial's systemd starts", "REBOOTING", r"systemd\[1\]: Detected", 6.0),
     ("back", "BACK", "", 1.0),
     ("verified", "VERIFIED", "", 0.5),
