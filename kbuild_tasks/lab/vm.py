@@ -3,7 +3,8 @@
 The process is the machine: killing it is the power cut, freezing it the hang, its end with status 0 a guest that
 switched itself off; a guest's reboot stays inside. What a power cut may lose is honest: the disk's cache is the
 machine's own page cache, which outlives QEMU, so what the guest has synced is there afterwards, and what it had only
-in its memory is not. (A disk that loses or reorders what it took is not modelled.)
+in its memory is not. A disk that also loses or reorders what it took is somebody else's: where SERVED lies beside the
+disk when the VM is switched on, its disk is what an NBD server there says (tests/vm/faults/disk.py).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ FIRMWARE = (  # (code, variables) of UEFI without Secure Boot: Debian, Arch
     ("/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"),
     ("/usr/share/edk2/x64/OVMF_CODE.4m.fd", "/usr/share/edk2/x64/OVMF_VARS.4m.fd"),
 )
+SERVED = "disk.sock"
 SEED = "opt/kbuild-lab/seed"  # the name in fw_cfg under which a guest finds its identity
 
 
@@ -79,14 +81,16 @@ class Vm(Node):
 
     def argv(self) -> list[str]:
         place = f"/run/disks/{directory(self.name, self.kind)}"
-        return qemu_argv(self.spec, place, f"/run/logs/{self.name}-console.log", Network.port(self.name))
+        served = os.path.exists(f"{place}/{SERVED}")
+        return qemu_argv(self.spec, place, f"/run/logs/{self.name}-console.log", Network.port(self.name), served)
 
 
-def qemu_argv(spec: VmSpec, place: str, log: str, port: str) -> list[str]:
+def qemu_argv(spec: VmSpec, place: str, log: str, port: str, served: bool = False) -> list[str]:
     """qemu-system-x86_64(1): a plain machine with nothing that is not asked for.
 
-    place  directory of disk.qcow2, seed.tar and vars.fd
-    log    the serial console is appended there
+    place   directory of disk.qcow2, seed.tar and vars.fd
+    log     the serial console is appended there
+    served  the disk is what SERVED in place says, not disk.qcow2
     """
     accelerator, cpu = ACCELERATORS[spec.accelerator]
     argv = [PROGRAM, "-name", spec.name, "-nodefaults", "-no-user-config", "-display", "none"]
@@ -96,7 +100,10 @@ def qemu_argv(spec: VmSpec, place: str, log: str, port: str) -> list[str]:
     if spec.firmware:
         argv += ["-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={spec.firmware}"]
         argv += ["-drive", f"if=pflash,unit=1,format=raw,file={place}/vars.fd"]
-    argv += ["-drive", f"if=none,id=root,format=qcow2,cache=writeback,discard=unmap,file={place}/disk.qcow2"]
+    disk = f"format=qcow2,discard=unmap,file={place}/disk.qcow2"
+    if served:
+        disk = f"driver=nbd,server.type=unix,server.path={place}/{SERVED}"
+    argv += ["-drive", f"if=none,id=root,cache=writeback,{disk}"]
     argv += ["-device", "virtio-blk-pci,drive=root,bootindex=0"]
     argv += ["-netdev", f"tap,id=net,ifname={port},script=no,downscript=no,vhost=off"]
     argv += ["-device", f"virtio-net-pci,netdev=net,mac={mac(spec.name)},romfile="]  # no ROM: no boot from the network

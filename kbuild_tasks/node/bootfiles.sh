@@ -58,6 +58,8 @@ place_files() {
 	fi
 	place_device_trees
 	keep_modules "$ask_build" "$release" "$build_id" || die files "cannot keep the new modules aside"
+	# What depmod wrote has no older file to take the place of, and a power cut would leave it empty.
+	sync -f -- "$modules" || die space-root 'cannot write the modules to their disk'
 	initrd=''
 	[ ! -s "$target/initrd.img" ] || initrd=$target/initrd.img
 	trial_command_line "${ask_panic:-10}"

@@ -50,7 +50,8 @@ keep_modules() {  # keep_modules KEY RELEASE BUILD_ID: false where there is noth
 			die space-root "cannot keep the modules of $2 aside" 'df -h /usr'
 		}
 	fi
-	printf '%s\n%s\n' "$2" "$3" >"$kept/.new/release" && rm -rf -- "${kept:?}/$1" && mv -T -- "$kept/.new" "$kept/$1" && sync -- "$kept/$1" "$kept" ||
+	# Synced before it has its name: a power cut would leave an empty release, and a copy that nobody trusts.
+	printf '%s\n%s\n' "$2" "$3" >"$kept/.new/release" && sync -f -- "$kept/.new" && rm -rf -- "${kept:?}/$1" && mv -T -- "$kept/.new" "$kept/$1" && sync -- "$kept/$1" "$kept" ||
 		die space-root "cannot keep the modules of $2 aside" 'df -h /usr'
 }
 

@@ -107,7 +107,7 @@ def test_the_command_line_of_a_uefi_machine() -> None:
     assert _option(argv, "-drive") == [
         "if=pflash,unit=0,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd",
         "if=pflash,unit=1,format=raw,file=/run/disks/kubenode7.systemd-boot/vars.fd",
-        "if=none,id=root,format=qcow2,cache=writeback,discard=unmap,file=/run/disks/kubenode7.systemd-boot/disk.qcow2",
+        "if=none,id=root,cache=writeback,format=qcow2,discard=unmap,file=/run/disks/kubenode7.systemd-boot/disk.qcow2",
     ]
     assert _option(argv, "-netdev") == ["tap,id=net,ifname=lab7,script=no,downscript=no,vhost=off"]
     assert _option(argv, "-device") == [
@@ -118,6 +118,15 @@ def test_the_command_line_of_a_uefi_machine() -> None:
     ]
     assert _option(argv, "-fw_cfg") == ["name=opt/kbuild-lab/seed,file=/run/disks/kubenode7.systemd-boot/seed.tar"]
     assert _option(argv, "-chardev") == ["file,id=console,append=on,path=/run/logs/kubenode7-console.log"]
+
+
+def test_the_disk_may_be_somebody_elses() -> None:
+    spec = vm.VmSpec("kubenode7", SD, "vm-1", "tcg", "/usr/share/OVMF/OVMF_CODE_4M.fd")
+    argv = vm.qemu_argv(spec, "/d", "/l", "lab7", served=True)
+    assert (
+        _option(argv, "-drive")[2]
+        == "if=none,id=root,cache=writeback,driver=nbd,server.type=unix,server.path=/d/disk.sock"
+    )
 
 
 def test_the_command_line_of_a_bios_machine_with_kvm() -> None:

@@ -140,6 +140,22 @@ def test_the_release_of_the_running_kernel(node: World) -> None:
     assert modules_kept(node) == {k.removeprefix(str(folder)): v for k, v in before.items()}
 
 
+def test_what_is_kept_and_what_depmod_made_is_on_the_disk_in_time(node: World) -> None:
+    """Without it a power cut leaves the copy's name and not what is in it, and a modules.dep that is empty."""
+    for name in ("sync", "depmod", "mv", "pacman"):
+        node.stand_in(name, f'echo "{name} $*" >>{node.top}/calls; exec {shutil.which(name)} "$@"')
+    node.deploy(node.package())
+    calls = (node.top / "calls").read_text().splitlines()
+    made = max(number for number, call in enumerate(calls) if call.startswith("depmod"))
+    synced = calls.index(f"sync -f -- {node.path('usr/lib/modules')}", made)
+    entry = next(n for n, call in enumerate(calls) if n > made and "loader/entries/kbuild-" in call)
+    assert made < synced < entry
+    kept = calls.index(f"sync -f -- {node.path('usr/lib/modules.kbuild/.new')}")
+    named = next(n for n, call in enumerate(calls) if call.startswith("mv ") and "modules.kbuild/.new" in call)
+    install = next(n for n, call in enumerate(calls) if call.startswith("pacman ") and " -U " in call)
+    assert kept < named < install
+
+
 def test_modules_that_somebody_removed_come_back(node: World) -> None:
     node.deploy(node.package())
     shutil.rmtree(node.path(f"usr/lib/modules/{OLD}"))

@@ -24,6 +24,9 @@ RUNS = {  # module here: what it shows
     "kills": "the coordinator killed at each state (T1), two operators (T3)",
     "own": "time beyond the nodes' own reboots and the settling, and where it goes",
     "again": "a second roll-out changes nothing and says so",
+    "cuts": "power cuts at marked and drawn moments of deploy..COMMITTED; hashes of the old kernel",
+    "plain": "the same cuts in a plain pacman -U of a same-named package, to compare",
+    "lies": "failing hooks and scriptlets, missing modules, a full /boot; plain pacman's exit status beside it",
 }
 
 
