@@ -13,7 +13,7 @@ OLD_LOG, TRIAL_LOG = "Linux version 6.1.1-old #1", "Linux version 6.1.2-new #1"
 
 
 def journal(node: World, **texts: str) -> None:
-    """Stand-in for journald's logs; texts: now, before (whole), now_errors, before_errors; a text that is missing fails."""
+    """Stand-in for journald's logs; texts: now, before (whole), now_errors, before_errors. A missing one fails."""
     node.path("run/systemd/journal").mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
         node.write(f"logs/{name}", text)
