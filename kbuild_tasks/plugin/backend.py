@@ -7,6 +7,7 @@ doit 0.37 writes its records only in Runner.finish(), in place: a kill loses the
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,12 @@ class AtomicJson(JsonDB):
             if not self._warned:
                 warn(f"{os.path.relpath(self.name)} cannot be written: {error.strerror}")
             self._warned = True
+
+
+def forgotten(dep_manager: Any) -> Callable[[str], bool]:
+    """AtomicJson.forgotten of the database in use; of another one (doit --backend) nothing is known."""
+    unknown: Callable[[str], bool] = lambda task: False  # noqa: E731
+    return getattr(dep_manager.backend, "forgotten", unknown)
 
 
 def _whole(kept: Any) -> bool:

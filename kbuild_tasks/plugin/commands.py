@@ -47,11 +47,12 @@ class Plan(DoitCmdBase):
 
     def _execute(self, as_json: bool) -> int:
         from kbuild_tasks.plugin import plan, rollout_status
+        from kbuild_tasks.plugin.backend import forgotten
         from kbuild_tasks.plugin.stream import Guarded
         from kbuild_tasks.plugin.tasks import current
 
         self.outstream: Any = Guarded(self.outstream)
-        steps = plan.plan(current(), self.dep_manager.backend.forgotten)
+        steps = plan.plan(current(), forgotten(self.dep_manager))
         rollout = rollout_status.plan(current())
         if as_json:
             self.outstream.write(json.dumps(plan.as_json(steps, rollout), indent=1) + "\n")
@@ -93,12 +94,13 @@ class Status(DoitCmdBase):
 
     def _execute(self, as_json: bool, ask: bool) -> int:
         from kbuild_tasks.plugin import status
+        from kbuild_tasks.plugin.backend import forgotten
         from kbuild_tasks.plugin.stream import Guarded
         from kbuild_tasks.plugin.tasks import current
 
         self.outstream: Any = Guarded(self.outstream)
         try:
-            value = status.status(current(), ask, self.dep_manager.backend.forgotten)
+            value = status.status(current(), ask, forgotten(self.dep_manager))
         except KbuildError as error:
             self.outstream.write(error.render() + "\n")
             return 1

@@ -183,7 +183,7 @@ class Pipeline:
         return {  # relative to where doit runs: shorter to read, and a project that was moved stays fresh
             "file_dep": [os.path.relpath(path) for path in deps],
             "targets": [os.path.relpath(paths.receipt(task))],
-            "uptodate": [Freshness(partial(self.why, task))],
+            "uptodate": [Freshness(task, partial(self.why, task))],
         }
 
     def _run(self, task: str, node: Node | None = None) -> Outcome:

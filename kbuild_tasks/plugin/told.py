@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
+
+from doit.dependency import UptodateCalculator
 
 from kbuild_tasks.core.errors import KbuildError
+from kbuild_tasks.plugin.backend import forgotten
 
 
-class Freshness:
-    """An `uptodate` of doit: true while `why` tells nothing; as text, what it tells."""
+class Freshness(UptodateCalculator):
+    """An `uptodate` of doit: true while `why` tells nothing, and the task was not forgotten; as text, what it tells.
 
-    def __init__(self, why: Callable[[], Sequence[str]]) -> None:
-        self._why = why
+    doit itself runs a task that was forgotten only where it has a file_dep.
+    """
+
+    def __init__(self, task: str, why: Callable[[], Sequence[str]]) -> None:
+        super().__init__()
+        self._task, self._why = task, why
+        self._forgotten: Callable[[str], bool] = lambda task: False
+
+    def setup(self, dep_manager: Any, tasks_dict: Any) -> None:
+        super().setup(dep_manager, tasks_dict)
+        self._forgotten = forgotten(dep_manager)
 
     def __call__(self) -> bool:
-        return not self._told()
+        return not self._forgotten(self._task) and not self._told()
 
     def __repr__(self) -> str:
         return "; ".join(self._told()) or "fresh"

@@ -3,7 +3,8 @@ slow or to fail. The real ones are tested with the real kernel in tests/lab.
 
 FAKE_SLEEP="patch:5" sleeps in a child process, FAKE_FAIL="compile" fails, FAKE_BUG="configure" raises what no stage
 should raise. Each run() appends its name to build/trace. FAKE_TREE=1 makes a tree in workdir, which the real stages'
-lost() then look at; with FAKE_PKGBUILD=1 every stage asks for the PKGBUILD.
+lost() then look at; with FAKE_PKGBUILD=1 every stage asks for the PKGBUILD. FAKE_BARE=1: extract has no file of its
+own, as the real one of a source that does not lie beside the PKGBUILD.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ def _inputs(verb):
         kernel = project.cluster.kernel
         if os.environ.get("FAKE_PKGBUILD"):
             _ = project.pkgbuild
+        if verb == "extract" and os.environ.get("FAKE_BARE"):
+            return Inputs(values={"arch": kernel.arch})
         if verb == "extract":
             return Inputs(files=(kernel.pkgbuild,), values={"arch": kernel.arch})
         if verb == "patch":

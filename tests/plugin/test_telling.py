@@ -20,6 +20,19 @@ def test_what_was_forgotten_is_planned_and_stale(built) -> None:
     assert json.loads(built.doit("plan", "--json"))["fresh"]
 
 
+def test_a_task_without_files_is_forgotten_too(bench) -> None:
+    bench.doit(FAKE_BARE="1")
+    assert "fresh  extract" in bench.doit(FAKE_BARE="1")
+    bench.doit("forget", "extract", FAKE_BARE="1")
+    assert "done   extract" in bench.doit(FAKE_BARE="1")
+    assert "fresh  extract" in bench.doit(FAKE_BARE="1")
+
+
+def test_another_backend_of_doit_is_no_traceback(built) -> None:
+    for command in ("plan", "status"):
+        assert "Traceback" not in built.doit(command, "--backend", "json", "--db-file", "other.json", check=None)
+
+
 def test_a_lost_database_makes_nothing_stale(built) -> None:
     (built.root / "build/.doit.json").unlink()
     assert json.loads(built.doit("plan", "--json"))["fresh"]
