@@ -35,8 +35,12 @@ def fell_back(visit: Visit, away: float | None, why: str) -> KbuildError:
 def expired(visit: Visit, why: str) -> KbuildError:
     """The trial went well for all that is known, and nobody was there to see it."""
     visit.do("disarm")
-    k3s.take_pods_again(visit)
-    error = NodeRefused(f"{visit.node.name} is on {visit.seen.release} again: {why}", "doit rollout tries it once more")
+    warning = k3s.take_pods_again(visit)
+    error = NodeRefused(
+        f"{visit.node.name} is on {visit.seen.release} again: {why}",
+        "doit rollout tries it once more",
+        evidence=[warning] if warning else [],
+    )
     return visit.hold(error, "expired")
 
 
@@ -44,7 +48,8 @@ def not_tried(visit: Visit, error: KbuildError) -> KbuildError:
     """It booted its old kernel though the trial was armed: the build is not to blame, and nothing stays armed for some
     later boot."""
     visit.do("disarm")
-    k3s.take_pods_again(visit)
+    if warning := k3s.take_pods_again(visit):
+        error.evidence = (*error.evidence, warning)
     return visit.hold(error, "not-tried")
 
 

@@ -158,18 +158,24 @@ def spawn(
         raise KbuildError(
             f"{argv[0]} is not installed on this machine", "script/setup installs what is needed"
         ) from None
+    held = _hold()
     # plumbum finds the program; its popen() lays `env` over the caller's environment, and ours must be all there is.
-    child = subprocess.Popen(
-        [str(program.executable), *(str(a) for a in argv[1:])],
-        cwd=str(cwd) if cwd else None,
-        env=dict(env) if env is not None else dict(os.environ),
-        start_new_session=True,
-        pass_fds=tuple(inherited_fds),
-        **streams,
-    )
-    with _guard:
-        _children.add(child)
     try:
+        child = subprocess.Popen(
+            [str(program.executable), *(str(a) for a in argv[1:])],
+            cwd=str(cwd) if cwd else None,
+            env=dict(env) if env is not None else dict(os.environ),
+            start_new_session=True,
+            pass_fds=tuple(inherited_fds),
+            **streams,
+        )
+        with _guard:
+            _children.add(child)
+    except BaseException:
+        _release(held)
+        raise
+    try:
+        _release(held)
         _refuse_if_stopping(argv)  # stop_all() may have looked at the children just before
         yield child
     except BaseException:
@@ -178,6 +184,37 @@ def spawn(
     finally:
         with _guard:
             _children.discard(child)
+
+
+# A signal's handler raises in the main thread, wherever that is. Between the fork and the child's place in _children it
+# would leave a child that nobody ends: there, what the handler does waits.
+_holding = False
+_postponed: Callable[[], None] | None = None
+
+
+def postpone(act: Callable[[], None]) -> bool:
+    """For a signal's handler: whether `act` will be called in a moment, when a child that is being started is known."""
+    global _postponed
+    if _holding:
+        _postponed = act
+    return _holding
+
+
+def _hold() -> bool:
+    global _holding
+    if threading.current_thread() is not threading.main_thread():
+        return False
+    _holding = True
+    return True
+
+
+def _release(held: bool) -> None:
+    global _holding, _postponed
+    if held:
+        _holding = False
+        act, _postponed = _postponed, None
+        if act:
+            act()
 
 
 def _refuse_if_stopping(argv: Sequence[str | Path]) -> None:

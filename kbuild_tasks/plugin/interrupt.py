@@ -16,8 +16,10 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
+from functools import partial
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -67,4 +69,6 @@ def _knock(read: int, main: int) -> None:
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    stop(number)
+    shell = sys.modules.get("kbuild_tasks.effects.shell")  # not imported: no child was started
+    if shell is None or not shell.postpone(partial(stop, number)):
+        stop(number)

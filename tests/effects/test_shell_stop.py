@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -27,3 +30,28 @@ def test_children_end_and_none_follows_but_of_the_clean_up(stopped: None) -> Non
         with pytest.raises(KbuildError, match="was not started: the run is being stopped"):
             stage.submit(shell.run, ["true"]).result(10)
         assert clean_up.submit(shell.run, ["true"]).result(10).code == 0
+
+
+def test_a_signal_in_the_moment_of_a_start_leaves_no_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+
+    class Signalled(subprocess.Popen):  # type: ignore[type-arg]
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            started.append(self)
+            signal.raise_signal(signal.SIGUSR1)
+
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess, "Popen", Signalled)
+    before = signal.signal(signal.SIGUSR1, lambda *_: shell.postpone(stop) or stop())
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            shell.run(["sleep", "60"])
+        assert started[-1].poll() is not None
+        assert not shell._children
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGUSR1)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
