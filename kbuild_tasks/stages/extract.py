@@ -189,12 +189,12 @@ def _explain_error(error: str, lines: Sequence[str]) -> Explained:
             what = "downloaded" if "download" in start else "unpacked"
             because = f": {why[-1]}" if why else ""
             hint = "check the network and the address in source=()" if what == "downloaded" else None
+            hint = "is there no space left? df -h" if "curl: (23)" in because else hint  # curl(1): a write error
             return f"{error.removeprefix(start)} could not be {what}{because}", hint
     name, found, _ = error.partition(" was not found in the build directory")
     if found:
         return f"{name} is named in source=() and does not lie beside the PKGBUILD", f"put {name} there"
-    hint = "script/setup installs what is needed" if error.startswith("Cannot find the ") else None
-    return f"makepkg: {error}", hint
+    return f"makepkg: {error}", "script/setup installs what is needed" if error.startswith("Cannot find the ") else None
 
 
 def _unpack(ctx: Context, pkgbuild: Pkgbuild, scratch: Path) -> None:

@@ -76,6 +76,7 @@ def test_with_keep_off_everything_is_compiled_again_to_the_same_bytes(bench: Mou
     bench.build = ""
 
 
+@pytest.mark.whole  # minutes
 @pytest.mark.parametrize("where", ["work", "work.state"])
 def test_a_file_system_that_is_full_and_then_is_not(bench: Mounted, where: str) -> None:
     bench.write(START)
