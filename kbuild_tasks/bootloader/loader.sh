@@ -107,11 +107,12 @@ keep_default() {  # a copy of the default's files under names of our own, and th
 	done
 	loader_call add "$keep" "$kernel" "$initrds" "$line" "kept: $old"
 	entry_known "kbuild-$keep" || die loader "does not see the entry kbuild-$keep after it was written"
-	loader_call set_default "kbuild-$keep" || die loader "could not make kbuild-$keep the default: $loader_why"
-	[ "$default_entry" = "kbuild-$keep" ] || die default "was told to boot kbuild-$keep by default, and its loader says $default_entry"
+	# First: a power cut after it leaves two entries that boot the same files, and the next call moves the default.
 	if recall known-good && [ "$r_entry" = "$old" ]; then
 		remember known-good "$r_release" "$r_build_id" "$r_build" "kbuild-$keep" "$r_since"
 	fi
+	loader_call set_default "kbuild-$keep" || die loader "could not make kbuild-$keep the default: $loader_why"
+	[ "$default_entry" = "kbuild-$keep" ] || die default "was told to boot kbuild-$keep by default, and its loader says $default_entry"
 	repaired="$repaired kbuild-$keep"
 }
 

@@ -130,7 +130,9 @@ compare_files() {  # every file against its package's list: $count, names in $sc
 	: >"$scratch/missing"
 	: >"$scratch/changed"
 	count=$(wc -l <"$state/installed/$ask_build")
-	(cd -- "${root:-/}" && under "$release" sha256sum -c --quiet -- "$state/installed/$ask_build" 2>/dev/null) >"$scratch/bad"
+	# A program that died without a word has not found all of them right.
+	(cd -- "${root:-/}" && under "$release" sha256sum -c --quiet -- "$state/installed/$ask_build" 2>/dev/null) >"$scratch/bad" ||
+		[ -s "$scratch/bad" ] || die state 'could not compare the installed files with their list' 'doit deploy does it again'
 	sed -n 's/: FAILED open or read$//p' "$scratch/bad" >"$scratch/missing"
 	sed -n 's/: FAILED$//p' "$scratch/bad" >"$scratch/changed"
 	while IFS= read -r line; do

@@ -290,3 +290,11 @@ def test_killed_at_many_points_it_goes_through_the_second_time(node: World) -> N
         assert old_files(node) == before
     assert len(landed) >= 2
     assert not list(node.path("boot/kbuild").rglob("*.tmp"))
+
+
+def test_a_comparison_that_dies_is_no_proof(node: World) -> None:
+    build = node.stage(node.package())
+    node.good("install", build=build)
+    node.stand_in("sha256sum", 'case " $* " in *" --quiet "*) kill -9 $$ ;; esac\nexec /usr/bin/sha256sum "$@"')
+    answer = node.refused("bootfiles", build=build)
+    assert answer.word == "state" and "could not compare the installed files" in answer.err
