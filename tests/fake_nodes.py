@@ -151,10 +151,10 @@ class FakeNode:
         lie = self.lies.get(verb)
         return lie(answer) if lie else answer
 
-    def _lease(self, fence: int, who: str, boot_id: str) -> dict[str, Any]:
+    def _lease(self, fence: int, who: str, boot_id: str, force: int = 0) -> dict[str, Any]:
         name = base64.b64decode(who).decode()
         theirs = (self.holder or {}).get("who")
-        if fence < self.fence or (fence == self.fence and theirs and name and theirs != name):
+        if fence < self.fence or (not force and theirs and name and theirs != name):
             raise NodeRefused(f"{self.name} is in another roll-out: {theirs} (number {self.fence})")
         self.fence, self.holder = fence, {"who": name, "since": 0} if name else None
         return {"fence": fence}

@@ -60,7 +60,7 @@ class Lease:
             number = self.number
         boot_id = str(seen.get("boot_id") or "")
         values: dict[str, str | int] = {"fence": number, "who": helper.text(self.who), "boot_id": boot_id}
-        helper.ask(self._cluster, node, "lease", values)
+        helper.ask(self._cluster, node, "lease", values | ({"force": 1} if force else {}))
         with self._guard:
             self._held[node.name] = number
         return number

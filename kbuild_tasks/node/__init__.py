@@ -80,7 +80,7 @@ VERBS: Mapping[str, Mapping[str, str]] = {
     "deny": {"build": "build", "why": "base64", "fence": "number"},
     "allow": {"build": "build", "fence": "number"},
     "forget": {"build": "build", "fence": "number", "kept": "flag?"},
-    "lease": {"fence": "number", "who": "base64", "boot_id": "uuid?"},
+    "lease": {"fence": "number", "who": "base64", "boot_id": "uuid?", "force": "flag?"},
     "k3s": {"action": "word", "fence": "number"},
     "journal": {"boot": "word"},
     "boot-modules": {},  # by kbuild-modules.service

@@ -64,7 +64,8 @@ heed_fence() {  # a roll-out that was overtaken may not act
 lease() {
 	stored_fence
 	[ "$ask_fence" -ge "$stored" ] || refuse_stale
-	if [ "$ask_fence" -eq "$stored" ] && [ -n "$holder" ] && [ -n "$ask_who" ] && [ "$holder" != "$ask_who" ]; then refuse_stale; fi
+	# A higher number alone takes nothing from another operator: who asked may have looked minutes ago.
+	[ "$ask_force" = 1 ] || [ -z "$holder" ] || [ -z "$ask_who" ] || [ "$holder" = "$ask_who" ] || refuse_stale
 	printf '%s\n' "$ask_fence" | put_file "$state/fence" || exit 3
 	if [ -n "$ask_who" ]; then
 		printf '%s %s\n' "$(date +%s)" "$ask_who" | put_file "$state/lease" || exit 3

@@ -226,7 +226,8 @@ def test_a_roll_out_that_was_overtaken_may_not_act(node: World) -> None:
     ):  # fmt: skip
         answer = node.refused(verb, fence=4, **values)
         assert answer.word == "fence" and "anna@kubenode1" in answer.err, verb
-    assert node.good("lease", fence=6, who=other) == {"fence": 6}
+    assert "anna@kubenode1" in node.refused("lease", fence=6, who=other).err
+    assert node.good("lease", fence=6, who=other, force=1) == {"fence": 6}
     assert node.good("observe")["fence"] == 6
     node.good("lease", fence=6, who="")
     assert node.good("observe")["lease"] is None
