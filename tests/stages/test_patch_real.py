@@ -58,6 +58,7 @@ def test_the_series_and_prepare_become_the_build_tree(world):
         "touched": {"init.c": ["0001-init.patch"]},
         "beside": "told",
         "prepared": [],
+        "releases": {},
     }
     files = {path.name: path.read_text() for path in build_tree(world).iterdir()}
     assert files == {**TREE, "init.c": "int x;\n", "localversion.10-pkgrel": "-1\n"}
