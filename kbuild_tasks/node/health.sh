@@ -9,8 +9,9 @@ baseline() {
 	real=$(readlink -f -- "/sys/dev/block/$(mountpoint -d / 2>/dev/null)")
 	raw mounts "$(awk -v real="/dev/${real##*/}" '$1 == "/dev/root" { $1 = real } $2 !~ "^(/run/|/var/lib/(kubelet|rancher|containerd|docker)/|/sys/|/proc/|/dev/)" {print $2 " " $3 " " $1}' \
 		"$root/proc/self/mounts" | sort -u | array)"
-	taint=null
-	read -r taint <"$root/proc/sys/kernel/tainted" || taint=null
+	# The shell reads byte by byte, and numbers in /proc/sys answer the first byte alone.
+	taint=$(cat -- "$root/proc/sys/kernel/tainted" 2>/dev/null)
+	fits number "$taint" || taint=null
 	raw taint "$taint"
 	raw modules "$(loaded | array)"
 	raw pstore "$(pstore_names | array)"

@@ -17,12 +17,13 @@ from kbuild_tasks.lab.holder import start_time
 from kbuild_tasks.lab.lab import Lab
 from kbuild_tasks.lab.session import holder
 from tests.lab import machine
-from tests.vm.machines import VMS, boot_id, console, reboot, root, wait_for_boot
+from tests.vm.machines import VMS, as_new, boot_id, console, reboot, root, wait_for_boot
 
 pytestmark = [pytest.mark.lab, pytest.mark.vm]
 
 
 def test_what_a_vm_is(vms: Lab) -> None:
+    as_new(vms, *VMS)
     script = """
     hostname; cat /etc/machine-id; id -un; pwd; sudo id -un; systemctl is-system-running --wait
     ip -4 -o address show | awk '$2 != "lo" {print $4}'
