@@ -219,12 +219,20 @@ def baseline_file(paths: Paths, node: str) -> Path:
 
 
 def take_baseline(visit: Visit) -> None:
-    """What the node is like before its trial; kept for verify. One that was taken in this boot for this build stays."""
+    """What the node is like before its trial; kept for verify. One that was taken in this boot for this build stays.
+
+    Raises NodeRefused where the node cannot tell something: its new kernel would be blamed for it.
+    """
     path = baseline_file(visit.ctx.paths, visit.node.name)
     old = read_record(path)
     if old.get("build") == visit.build.build and (old.get("observe") or {}).get("boot_id") == visit.seen.boot_id:
         return
     visit.say("taking its baseline")
     answer = visit.ask("baseline")
+    if untold := [key.replace("_", " ") for key, told in answer.items() if told is None]:
+        raise NodeRefused(
+            f"{visit.node.name} cannot tell its {' and '.join(untold)}: nothing to compare its new kernel with",
+            "there: journalctl -k -b -p 3; systemctl --failed",
+        )
     value = {"build": visit.build.build, "at": clock.stamp(), "observe": visit.answer, "baseline": answer}
     write_json(path, value | {"skew": visit.answer.get("skew", 0.0)})

@@ -47,10 +47,6 @@ observe() {
 	unit_json=$quoted
 	quote "$unit_state"
 	raw k3s "{\"unit\": $unit_json, \"state\": $quoted}"
-	taint=0
-	taint=$(cat -- "$root/proc/sys/kernel/tainted" 2>/dev/null)
-	fits number "$taint" || taint=0
-	raw taint "$taint"
 	truth synchronized
 	raw synchronized "$truth"
 	raw time "$(date +%s)"

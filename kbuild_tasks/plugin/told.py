@@ -27,12 +27,14 @@ class Freshness(UptodateCalculator):
         self._forgotten = forgotten(dep_manager)
 
     def __call__(self) -> bool:
-        return not self._forgotten(self._task) and not self._told()
+        return not self._told()
 
     def __repr__(self) -> str:
         return "; ".join(self._told()) or "fresh"
 
     def _told(self) -> Sequence[str]:
+        if self._forgotten(self._task):
+            return ["forgotten (doit forget)"]
         try:
             return self._why()
         except KbuildError as error:  # told in full when the task runs

@@ -45,12 +45,12 @@ def run(ctx: Context) -> Outcome:
     while (step := visit.next()).act not in (Act.DONE, *BEHIND):
         if step.act == Act.DRAIN:
             _may_begin(visit)
-            take_baseline(visit)
+            _carefully(take_baseline, visit)
             said = _carefully(k3s.empty, visit)
             emptied = True
         elif step.act == Act.ARM:
             _may_begin(visit)
-            take_baseline(visit)
+            _carefully(take_baseline, visit)
             if visit.node.k3s and not emptied:
                 _carefully(k3s.still_empty, visit)
             _carefully(_arm, visit)

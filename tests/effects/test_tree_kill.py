@@ -18,6 +18,7 @@ import pytest
 from kbuild_tasks.effects.tree import OLD_TIME, Trees
 from tests.fake_tree import new_place, read_tree, times, write_tree
 
+pytestmark = pytest.mark.real
 ROOT = Path(__file__).parent.parent.parent
 COUNT = 1500  # files: a move takes about 0.2 s
 place = pytest.fixture(new_place)

@@ -17,6 +17,8 @@ from kbuild_tasks.effects.tree_git import Git
 from kbuild_tasks.effects.tree_state import WorkTree
 from tests.fake_tree import new_place, read_tree, times, write_tree
 
+pytestmark = pytest.mark.real
+
 place = pytest.fixture(new_place, scope="module")
 
 PARTS = ["a", "b", "c.c", "d d", "é"]

@@ -14,6 +14,8 @@ from kbuild_tasks.node import PATTERNS, VERBS, helper_text, spoken
 
 from .world import World, hashes
 
+pytestmark = pytest.mark.real
+
 HOSTILE = [
     "$(touch {canary})", "`touch {canary}`", "; touch {canary}", "| touch {canary}", "&& touch {canary}",
     "\" ; touch {canary}; \"",

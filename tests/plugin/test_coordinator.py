@@ -17,6 +17,8 @@ from kbuild_tasks.effects.resume import unit
 from tests.plugin.conftest import DODO, HERE, Workbench, project
 from tests.plugin.test_rollout_runs import CLUSTER, WORLD, boots, build, world
 
+pytestmark = pytest.mark.real
+
 ENV = {"FAKE_COORDINATOR": "1"}
 
 

@@ -95,3 +95,19 @@ def test_a_lost_answer_to_arm_on_a_k3s_node(tmp_path: Path, monkeypatch: pytest.
     losing(monkeypatch, "arm")
     assert "was lost at arm" in refused(world, "deploy", "reboot").message
     assert world.nodes["n7"].armed == "" and world.nodes["n7"].log[-2:] == ["disarm", "k3s"], "started again"
+
+
+@pytest.mark.parametrize("what", ["kernel_errors", "failed_units", "taint"])
+def test_a_node_that_cannot_tell_how_it_is_is_not_rebooted(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path, monkeypatch)
+    node = world.nodes["n7"]
+    node.health[what], told = None, node.health[what]
+    error = refused(world, "deploy", "reboot")
+    assert f"cannot tell its {what.replace('_', ' ')}: nothing to compare its new kernel with" in error.message
+    assert node.asked == 0 and node.armed == "" and not node.deny
+    assert states(world)[-1] == "HELD"
+    node.health[what] = told
+    act(world, "reboot", "verify")
+    assert states(world)[-1] == "UNCORDONED"

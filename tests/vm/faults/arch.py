@@ -12,6 +12,16 @@ from pathlib import Path
 from tests.vm.faults.machine import Machine
 from tests.vm.machines import root
 
+HOOK = """\
+[Trigger]
+Type = Path
+Operation = Install
+Operation = Upgrade
+Target = usr/lib/modules/*/vmlinuz
+[Action]
+When = PostTransaction
+Exec = {}
+"""  # alpm-hooks(5)
 PACKAGE = "/root/{}.pkg.tar.zst"
 # What Arch's packages bring: kmod's 60-depmod.hook, and of mkinitcpio's script the line that copies the kernel.
 SETUP = """\
@@ -27,21 +37,13 @@ done
 END
 chmod 0755 /usr/share/libalpm/scripts/kernel
 cat >/etc/pacman.d/hooks/90-kernel.hook <<'END'
-[Trigger]
-Type = Path
-Operation = Install
-Operation = Upgrade
-Target = usr/lib/modules/*/vmlinuz
-[Action]
-When = PostTransaction
-Exec = /usr/share/libalpm/scripts/kernel
-NeedsTargets
+@HOOK@NeedsTargets
 END
 { printf 'title Linux\\nlinux /vmlinuz-linux-cluster\\n'
 sed -n 's/^options.*/& panic=5/p' /boot/loader/entries/distribution.conf; } >/boot/loader/entries/linux.conf
 sed -i 's/^default .*/default linux.conf/' /boot/loader/loader.conf
 sync
-"""
+""".replace("@HOOK@", HOOK.format("/usr/share/libalpm/scripts/kernel"))
 INSTALL = "pacman -U --noconfirm -dd {} 2>&1"
 
 

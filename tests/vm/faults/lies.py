@@ -13,7 +13,7 @@ from typing import Any
 from kbuild_tasks.lab.lab import Lab
 from tests.lab.project import ROOT
 from tests.vm.faults import Row
-from tests.vm.faults.arch import SETUP, bring, install, sums, whole
+from tests.vm.faults.arch import HOOK, SETUP, bring, install, sums, whole
 from tests.vm.faults.look import changed, old
 from tests.vm.faults.look import look as look_at
 from tests.vm.faults.machine import Machine
@@ -21,16 +21,6 @@ from tests.vm.machines import root
 from tests.vm.rollout_project import CANARY, SECOND, Rollout
 from tests.vm.variant import make
 
-HOOK = """\
-[Trigger]
-Type = Path
-Operation = Install
-Operation = Upgrade
-Target = usr/lib/modules/*/vmlinuz
-[Action]
-When = PostTransaction
-Exec = /usr/local/bin/hook
-"""
 FAILED = "ran a hook or scriptlet of pacman that failed"
 FILL = "fallocate -l $(($(df -B1 --output=avail /boot | tail -n 1) - {left})) /boot/full; sync"
 
@@ -139,7 +129,7 @@ def _set(machine: Machine, lie: Lie, release: str) -> None:
     script = lie.before
     if lie.hook:
         program = f"#!/bin/sh\nmodules=/usr/lib/modules/{release}\n{lie.hook}\n"
-        script += f"\ncat >/etc/pacman.d/hooks/10-lie.hook <<'END'\n{HOOK}END\n"
+        script += f"\ncat >/etc/pacman.d/hooks/10-lie.hook <<'END'\n{HOOK.format('/usr/local/bin/hook')}END\n"
         if lie.hook != "missing":
             script += f"cat >/usr/local/bin/hook <<'END'\n{program}END\nchmod 0755 /usr/local/bin/hook\n"
     root(machine.lab, machine.node, script)
