@@ -14,10 +14,17 @@
 loader='' loader_why='' boot_dir='' sd_esp='' default_entry='' armed_entry='' selected_entry=''
 
 loader_find() {  # which loader this node has, in $loader, and what it says; "" and $loader_why if none of ours will do
-	local candidate
+	local candidate candidates
 	running
 	loader='' loader_why='none of systemd-boot, GRUB, extlinux and the firmware of a Raspberry Pi was found'
-	for candidate in systemd_boot grub extlinux raspberrypi; do
+	case $ask_loader in
+	'') candidates='systemd_boot grub extlinux raspberrypi' ;;
+	systemd-boot) candidates=systemd_boot ;;
+	grub | extlinux | raspberrypi) candidates=$ask_loader ;;
+	*) die protocol 'was asked for a loader that is none of ours' 'rollout.bootloader in cluster.yaml' ;;
+	esac
+	[ -z "$ask_loader" ] || loader_why="it does not boot with $ask_loader, which rollout.bootloader names"
+	for candidate in $candidates; do
 		if "${candidate}_here"; then
 			loader_why=''
 			! "${candidate}_fit" || loader=$candidate
@@ -64,13 +71,19 @@ menu_line() {  # menu_line ID TITLE KERNEL INITRDS COMMAND_LINE: for $scratch/me
 }
 
 may_be_overwritten() {  # may_be_overwritten ID: could this installation write over a file that the entry boots from?
-	local file
+	local file brought
 	entry_known "$1" || return 1
 	for file in $e_kernel $e_initrds; do
 		case ${file#"$boot_dir"} in
 		/kbuild/*) continue ;;
 		*"/$release"/* | *"-$release" | *"-$release".img | *"-$release".efi) return 0 ;;  # same release: same names
 		esac
+		for brought in $packages; do  # a hook names files after the package, linux-6.1-cluster: a version in it tells nothing
+			package_name "$brought"
+			case ${file##*/} in
+			*-"$package" | *-"$package"[.-]*) return 0 ;;
+			esac
+		done
 		# A name that has another version in it belongs to another kernel; one that has none, to whichever comes last.
 		case ${file##*/} in
 		*[0-9].[0-9]*) continue ;;

@@ -18,7 +18,8 @@ ENDED = ("UNCORDONED", "FELL_BACK", "ROLLED_BACK")
 class History:
     """state  the last step that was taken, "" for none
     build     the build that it was taken for
-    data      all that the records of this attempt remember, later ones over earlier ones
+    data      all that the records of this attempt remember, later ones over earlier ones; of one that ended, what its
+              last record does
     held      why it stopped, of a HELD that was not lifted; "" for none
     kind      of held: "lost" (not seen again: it may yet come), "verify" (on the new kernel, and not well),
               "expired" (nobody verified it in time), "not-tried" (its loader did not), "given-up" (for another build),
@@ -66,8 +67,8 @@ def fold(records: Sequence[Record]) -> History:
             if kind in ("expired", "not-tried", "given-up"):
                 state = ""
             continue
-        if record.build != build or record.state == "STAGED":
-            data = {}
+        if record.build != build or record.state == "STAGED" or record.state in ENDED:
+            data = {}  # what an attempt remembered is not true of the next one
         state, build, held, kind = record.state, record.build, "", ""
         data |= record.data
     return History(state, build, data, held, kind, failed, frozenset(r.build for r in records), since, note)

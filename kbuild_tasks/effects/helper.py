@@ -18,11 +18,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kbuild_tasks.core.errors import KbuildError, NodeRefused
+from kbuild_tasks.core.model import HELPER as PATH
 from kbuild_tasks.core.model import Cluster, Node
 from kbuild_tasks.effects import node as remote
 
 NONE = "no-helper"  # the word of a node that has none
-PATH = "/usr/local/lib/kbuild-tasks/helper"
 
 
 def ask(
@@ -40,11 +40,14 @@ def ask(
     alone  over a connection of its own (effects/node.py)
     Raises as node.ask(), and NodeRefused with what to do where the helper is not there or may not be run.
     """
-    from kbuild_tasks.node import spoken
+    from kbuild_tasks.node import VERBS, spoken
 
     word = remote.new_word()
+    said = {**(values or {}), "frame": word}
+    if cluster.rollout.bootloader != "auto" and "loader" in VERBS.get(verb, ()):
+        said["loader"] = cluster.rollout.bootloader
     try:
-        data = spoken(verb, {**(values or {}), "frame": word}) + (payload or b"")
+        data = spoken(verb, said) + (payload or b"")
     except ValueError as error:
         raise KbuildError(f"{node.name}: the helper would refuse {error}") from None
     try:

@@ -144,10 +144,6 @@ class Kubernetes:
         """Whether the cordon that it has is the roll-out's own."""
         return k8s.cordoned_by_us(self._node(k8s.node_name(node.name)))
 
-    def cordoned_by_us(self) -> tuple[str, ...]:
-        """Nodes with a cordon of ours: none, unless a roll-out is under way or was killed."""
-        return tuple(str(node["metadata"]["name"]) for node in self._nodes() if k8s.cordoned_by_us(node))
-
     def _node(self, name: str) -> k8s.Json:
         return self.kubectl.get(["node", name], f"read node {name}")
 

@@ -53,6 +53,17 @@ class Run:
         batch: Sequence[str] = next((batch for batch in self.order if node.name in batch), (node.name,))
         return [other for other in taking_part(self.cluster) if other.name not in batch]
 
+    def leaving(self, nodes: Sequence[Node]) -> list[str]:
+        """Names of those that were asked to reboot by an earlier run and have not gone down: they may at any moment."""
+        found = []
+        for node in nodes:
+            history = Journal(journal_file(self.paths, node.name)).history
+            if history.state == "REBOOTING":
+                answer = self._try(node)
+                if isinstance(answer, dict) and answer.get("boot_id") == history.data.get("boot_id"):
+                    found.append(node.name)
+        return found
+
     def first_look(self, node: Node) -> dict[str, Any]:
         """The node's answer to observe; the first call asks all nodes of the run at once. Raises as helper.ask()."""
         with self._guard:

@@ -57,29 +57,30 @@ PATTERNS = {
     "base64": Pattern("A-Za-z0-9+/=", 0, 8192),
     "flag": Pattern("01", 1, 1),
     "word": Pattern("a-z", 1, 16),
+    "loader": Pattern("a-z-", 1, 16, first="a-z"),
 }
 
-# verb -> key -> name of a pattern; a "?" after it: the key may be left out. A verb that changes anything has `fence`.
+# verb -> key -> name of a pattern; a "?" after it: the key may be left out. A verb that changes anything has `fence`;
+# one that looks at the loader takes `loader`, which is then used without being looked for (rollout.bootloader).
 VERBS: Mapping[str, Mapping[str, str]] = {
-    "observe": {},
+    "observe": {"loader": "loader?"},
     "baseline": {},
     "stage-list": {"build": "build"},
     "stage-put": {
         "build": "build", "name": "name", "size": "number", "sha256": "sha256", "offset": "number", "fence": "number",
     },
-    "check": {"build": "build", "fence": "number", "signed": "flag?"},
-    "install": {"build": "build", "fence": "number", "signed": "flag?"},
-    "bootfiles": {"build": "build", "fence": "number", "modules": "words?", "panic": "number?"},
-    "arm": {"build": "build", "panic": "number", "fence": "number", "timeout": "number?"},
-    "disarm": {"fence": "number"},
-    "reboot": {"fence": "number", "delay": "number?", "boot_id": "uuid?", "force": "flag?", "grace": "number?"},
+    "check": {"build": "build", "fence": "number", "signed": "flag?", "loader": "loader?"},
+    "install": {"build": "build", "fence": "number", "signed": "flag?", "loader": "loader?"},
+    "bootfiles": {"build": "build", "fence": "number", "modules": "words?", "panic": "number?", "loader": "loader?"},
+    "arm": {"build": "build", "panic": "number", "fence": "number", "timeout": "number?", "loader": "loader?"},
+    "disarm": {"fence": "number", "loader": "loader?"},
+    "reboot": {"fence": "number", "delay": "number?", "boot_id": "uuid?", "loader": "loader?"},
     "probe": {"modules": "words?", "release": "release?", "build": "build?"},
-    "settle": {"fence": "number"},
-    "commit": {"build": "build", "fence": "number"},
-    "rollback": {"fence": "number", "to": "word?"},
+    "commit": {"build": "build", "fence": "number", "loader": "loader?"},
+    "rollback": {"fence": "number", "to": "word?", "loader": "loader?"},
     "deny": {"build": "build", "why": "base64", "fence": "number"},
     "allow": {"build": "build", "fence": "number"},
-    "forget": {"build": "build", "fence": "number", "kept": "flag?"},
+    "forget": {"build": "build", "fence": "number", "kept": "flag?", "loader": "loader?"},
     "lease": {"fence": "number", "who": "base64", "boot_id": "uuid?", "force": "flag?"},
     "k3s": {"action": "word", "fence": "number"},
     "journal": {"boot": "word"},
@@ -121,6 +122,31 @@ def setup_text() -> str:
     helper_text().
     """
     return _part("kbuild_tasks.node", "setup")
+
+
+def by_hand(user: str = "ansible") -> str:
+    """The same as one script that root runs on a node, with its values and the helper inside. Raises ValueError for a
+    name that no account has (useradd(8))."""
+    if not re.fullmatch("[a-z_][a-z0-9_-]{0,31}", user):
+        raise ValueError(f"{user!r} is no name of an account")
+    helper = helper_text()
+    return f"""\
+#!/bin/sh
+# Puts the helper of kbuild-tasks on this node, with its two units and the sudoers line of {user}.
+set -u
+umask 022
+LC_ALL=C PATH={SEARCH}
+export LC_ALL PATH
+[ "$(id -u)" = 0 ] || {{
+	echo 'only root can do that' >&2
+	exit 1
+}}
+helper_sha256={hashlib.sha256(helper.encode()).hexdigest()} user={user} sudoers=1
+put_all() {{
+{setup_text()}}}
+put_all <<'THE END OF THE HELPER'
+{helper}THE END OF THE HELPER
+"""
 
 
 def spoken(verb: str, values: Mapping[str, str | int]) -> bytes:

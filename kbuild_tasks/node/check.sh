@@ -25,10 +25,30 @@ fit_for() {  # is this node fit for the build that was loaded?
 	done
 	loader_needed
 	[ -n "$default_entry" ] || die default 'has no boot entry that is the default' 'set one, then run doit deploy again'
+	[ -f "$state/known-good" ] || default_runs
+	units_enabled
 	release_free
 	pacman_fit
 	boot_fit
 	room_for
+}
+
+default_runs() {  # what becomes the known-good kernel is what runs and what is booted by default: one and the same
+	[ -z "$selected_entry" ] || [ "$selected_entry" = "$default_entry" ] ||
+		die default "runs the boot entry $selected_entry and has $default_entry as its default" \
+			'reboot it, or make the default what runs; then run doit deploy again'
+	[ -d "$root/usr/lib/modules/$release_now" ] || [ ! -s "$root/proc/modules" ] ||
+		die default "runs $release_now, whose modules are gone: its kernel was upgraded since it booted" \
+			'reboot it, then run doit deploy again'
+}
+
+units_enabled() {  # what a trial relies on at boot: its own modules, and the dead man
+	local unit
+	[ -d "$root/etc/systemd/system" ] || return 0
+	for unit in kbuild-modules.service kbuild-deadman.service; do
+		[ -e "$root/etc/systemd/system/sysinit.target.wants/$unit" ] ||
+			die units "has not enabled $unit, which a trial needs at boot" 'docs/rollout.md, The helper: the script of the set-up enables it'
+	done
 }
 
 release_free() {  # the release's directory is ours, or nobody's

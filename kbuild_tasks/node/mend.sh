@@ -50,7 +50,8 @@ collisions() {  # paths of the packages that exist and are not directories, one 
 }
 
 may_overwrite() {  # may_overwrite PATH: outside of this release's directory only what a build of ours brought before
-	cat -- "$state"/installed/* "$state"/links/* 2>/dev/null | grep -qF "  $1" || return 1
+	cat -- "$state"/installed/* "$state"/links/* 2>/dev/null |
+		sed -n 's/^[0-9a-f]\{64\}  //p; s/^link:.*  //p' | grep -qxF -- "$1" || return 1
 }
 
 mtree_of() {  # mtree_of PACKAGE VERSION: "sha256  path" of each file it brought, "link:target  path" of each link

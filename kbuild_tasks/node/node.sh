@@ -7,15 +7,9 @@ reboot_node() {
 	argument=''
 	[ "$loader" != raspberrypi ] || [ -z "$armed_entry" ] || argument='0 tryboot'
 	sync
-	delay=${ask_delay:-1} grace=${ask_grace:-120}
-	if [ "$ask_force" = 1 ]; then
-		# Outside of the shutdown's own transaction, so that it is still there when that hangs.
-		systemd-run --quiet --collect -p DefaultDependencies=no -p IgnoreOnIsolate=yes -- \
-			sh -c "sleep $((delay + grace)); sync; echo b >/proc/sysrq-trigger" 9>&- || die reboot 'cannot have systemd force the reboot'
-	fi
 	systemd-run --quiet --collect -p DefaultDependencies=no -- sh -c \
 		'sleep "$1"; if [ -n "$2" ]; then exec systemctl --no-block reboot --reboot-argument="$2"; fi; exec systemctl --no-block reboot' \
-		reboot "$delay" "$argument" 9>&- || die reboot 'cannot have systemd reboot it' 'systemctl status there'
+		reboot "${ask_delay:-1}" "$argument" 9>&- || die reboot 'cannot have systemd reboot it' 'systemctl status there'
 	text boot_id "$boot_now"
 }
 
@@ -32,9 +26,10 @@ dead_man() {  # by kbuild-deadman.service, early in each boot
 	}
 	date +%s >"$state/deadman"
 	log_event "reboots into the default: nobody verified the trial in $r_timeout s"
+	# This unit ends as soon as the shutdown begins. What forces a reboot that hangs is none of that shutdown's own, and
+	# waits for no disk: a sync may be what hangs.
+	systemd-run --quiet --collect -p DefaultDependencies=no -p IgnoreOnIsolate=yes -- \
+		sh -c 'sleep 120; echo b >/proc/sysrq-trigger' || log_event 'cannot force the reboot, should it hang'
 	sync
 	systemctl --no-block reboot
-	sleep 120
-	sync
-	echo b >"$root/proc/sysrq-trigger"
 }

@@ -75,7 +75,6 @@ dispatch() {
 	arm) arm ;;
 	disarm) disarm ;;
 	reboot) reboot_node ;;
-	settle) settle ;;
 	commit) commit ;;
 	rollback) rollback ;;
 	deny) deny_build ;;

@@ -4,6 +4,7 @@ arm() {
 	recall known-good || die state 'has no record of its known-good kernel' 'run doit deploy again'
 	running
 	! denied "$ask_build" || die denied "does not try the build $ask_build again: $denied_why"
+	units_enabled
 	loader_needed
 	load_build "$ask_build"
 	entry=kbuild-$ask_build
@@ -76,12 +77,6 @@ disarm() {
 	[ -z "$armed_entry" ] || die loader "still boots $armed_entry once, though it was disarmed"
 	[ ! -f "$state/trial" ] || remove_durably "$state/trial"  # the trial is over
 	text armed ''
-	text default "$default_entry"
-}
-
-settle() {  # verified: the dead man is not needed any more
-	dead_man_off
-	loader_find
 	text default "$default_entry"
 }
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from kbuild_tasks.core.errors import ConfigError, KbuildError
 from kbuild_tasks.core.model import Node, Outcome
 from kbuild_tasks.core.rollout import Build, halted, order
+from kbuild_tasks.plugin import run
 
 if TYPE_CHECKING:
     from kbuild_tasks.effects.rollout import Run
@@ -54,7 +55,7 @@ class RolloutTasks:
         self.halted = ""  # the task that stopped the roll-out
         self.run: Run | None = None  # of this process, once a task ran
         self._guard = threading.Lock()
-        self._down = threading.Lock()  # held by the one node that a rollback reboots
+        self._down = threading.Lock()  # held by the one node that a rollback reboots, whatever doit is told of edges
 
     @property
     def names(self) -> list[str]:
@@ -80,6 +81,7 @@ class RolloutTasks:
             "deploy": [f"deploy:{name}" for name in canary if node.name not in canary],
             "reboot": [f"deploy:{node.name}", *(f"verify:{name}" for name in before)],
             "verify": [f"reboot:{node.name}"],
+            "rollback": self._rolled_back_before(node.name),
         }
         task = f"{verb}:{node.name}"
         return {
@@ -90,6 +92,12 @@ class RolloutTasks:
             "task_dep": edges.get(verb, []),
             "actions": [self.pipeline.action(task, partial(self._act, task, node))],
         }
+
+    def _rolled_back_before(self, name: str) -> list[str]:
+        """The rollback that this one waits for: of those that are asked for, the one before it in the roll-out's order
+        (the coordinator's own ends the run). An edge to any other would roll that one back too."""
+        before = [f"rollback:{other}" for other in self.names[: self.names.index(name)]]
+        return [task for task in before if run.is_asked(task)][-1:]
 
     def _act(self, task: str, node: Node) -> Outcome:
         verb = task.partition(":")[0]

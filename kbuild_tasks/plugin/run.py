@@ -6,6 +6,7 @@ makes no Pipeline.
 
 from __future__ import annotations
 
+import fnmatch
 import functools
 import sys
 from collections.abc import Collection
@@ -64,6 +65,11 @@ class Run(DoitRun):
 def asked_only(verbs: Collection[str]) -> bool:
     """Whether this is a run of such tasks alone: `doit release`, `doit prepare:kubenode2`."""
     return bool(asked) and all(task.partition(":")[0] in verbs for task in asked)
+
+
+def is_asked(task: str) -> bool:
+    """Whether a word of the command line selects this task: by its name, its group's or a pattern."""
+    return any(word in (task, task.partition(":")[0]) or fnmatch.fnmatchcase(task, word) for word in asked)
 
 
 def _locked(command: type[DoitCmdBase]) -> type[DoitCmdBase]:

@@ -20,7 +20,7 @@ from kbuild_tasks.effects import clock, k3s, reach
 from kbuild_tasks.effects import node as remote
 from kbuild_tasks.effects.context import Context
 from kbuild_tasks.effects.endings import console_size, expired, fell_back, lost, not_tried, undo
-from kbuild_tasks.effects.resume import install
+from kbuild_tasks.effects.resume import install, remove
 from kbuild_tasks.effects.rollout import Visit, take_baseline
 from kbuild_tasks.effects.waiting import NotBack, Wait
 
@@ -89,7 +89,14 @@ def _may_go_down(visit: Visit) -> None:
     """Raises where it may not: outside of the window, or while another node is down, also one that this run leaves
     out (only=)."""
     _in_window(visit)
-    down = reach.silent(visit.run.others(visit.node))
+    others = visit.run.others(visit.node)
+    if leaving := visit.run.leaving(others):
+        raise NodeRefused(
+            f"{visit.node.name} is not rebooted while {', '.join(leaving)} may go down at any moment: asked to reboot, "
+            "and still in the old boot",
+            f"doit rollout without only= goes on with it; there: systemctl list-jobs, or doit rollback:{leaving[0]}",
+        )
+    down = reach.silent(others)
     if down:
         raise NodeRefused(
             f"{visit.node.name} is not rebooted while {', '.join(down)} {'is' if len(down) == 1 else 'are'} down",
@@ -156,12 +163,19 @@ def _carefully(act: Callable[[Visit], T], visit: Visit) -> T:
 
 def _taken_back(visit: Visit, error: KbuildError) -> KbuildError:
     """What cannot be taken back is said too, and hides nothing; the next run puts it right."""
-    try:
-        undo(visit)
-    except KbuildError as failed:
-        if failed.message != error.message:
-            error.evidence = (*error.evidence, f"and it is not as it was before: {failed.message}")
+    for take_back in (undo, _stays_up):
+        try:
+            take_back(visit)
+        except KbuildError as failed:
+            if failed.message != error.message:
+                error.evidence = (*error.evidence, f"and it is not as it was before: {failed.message}")
     return visit.hold(error)
+
+
+def _stays_up(visit: Visit) -> None:
+    """No later boot of this machine goes on with a roll-out that was called off. Raises KbuildError."""
+    if visit.node.connection == "local":
+        remove(visit.ctx)
 
 
 def _wait(visit: Visit) -> str:
@@ -211,4 +225,6 @@ def _ask(visit: Visit, boot_id: str) -> None:
     except KbuildError as error:
         if _is_there(visit) and visit.seen.boot_id != boot_id:
             return
-        raise visit.hold(error) from None
+        visit.hold(error)
+        _stays_up(visit)
+        raise

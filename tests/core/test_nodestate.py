@@ -140,6 +140,9 @@ def test_fold_takes_the_last_attempt_and_all_failures() -> None:
     assert (told.state, told.build, dict(told.data)) == ("BOOTFILES_OK", "b2", {"fence": 3})
     assert "b1" in told.failed and told.known == {"b1", "b2"}
     assert fold([record("FELL_BACK"), record("ALLOWED")]).failed == {}
+    done = [record("STAGED"), record("DRAINED", was_cordoned=True), record("UNCORDONED")]
+    assert fold(done).data == {}, "what is true of an attempt ends with it"
+    assert fold([*done, record("HELD", kind="other", was_cordoned=False)]).data["was_cordoned"] is False
     held = fold([record("REBOOTING", boot_id=ONE), record("HELD", kind="lost")])
     assert (held.state, held.kind, held.data["boot_id"]) == ("REBOOTING", "lost", ONE)
     assert fold([record("BACK"), record("HELD", kind="verify")]).failed

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from .world import GUID, NEW, World, hashes
+from .world import GUID, NEW, OLD, World, hashes
 
 pytestmark = pytest.mark.real
 
@@ -269,3 +269,45 @@ def test_forget_takes_only_what_nothing_needs(node: World) -> None:
     assert not node.path(f"usr/lib/modules.kbuild/{'c' * 40}").exists()
     after = hashes(node.root)
     assert {path for path in before if path not in after and "6.1.3-next" not in path and "c" * 40 not in path} == set()
+
+
+def test_what_runs_is_not_what_is_booted_by_default(node: World) -> None:
+    """Nobody knows yet which kernel is good there: the record would name one and boot the other."""
+    build = node.stage(node.package())
+    node.efi("LoaderEntrySelected", "rescue.conf")
+    assert "runs the boot entry rescue and has arch as its default" in untouched(node, build, "default")
+    node.efi("LoaderEntrySelected", "arch.conf")
+    modules = node.path(f"usr/lib/modules/{OLD}")
+    modules.rename(modules.with_name("6.1.9-upgraded"))
+    assert f"runs {OLD}, whose modules are gone" in untouched(node, build, "default")
+    modules.with_name("6.1.9-upgraded").rename(modules)
+    node.deploy(node.package())
+    node.efi("LoaderEntrySelected", "rescue.conf")
+    node.good("check", build=build)
+
+
+def test_units_that_a_trial_needs_at_boot(node: World) -> None:
+    build = node.stage(node.package())
+    wants = node.path("etc/systemd/system/sysinit.target.wants")
+    wants.mkdir(parents=True)
+    for missing in ("kbuild-modules.service", "kbuild-deadman.service"):
+        assert f"has not enabled {missing}" in untouched(node, build, "units")
+        (wants / missing).symlink_to(f"../{missing}")
+        assert f"has not enabled {missing}" in untouched(node, build, "units"), "a link to nothing"
+        node.write(f"etc/systemd/system/{missing}", "[Unit]\n")
+    node.deploy(node.package())
+    node.path("etc/systemd/system/kbuild-deadman.service").unlink()
+    assert node.refused("arm", build=build, panic=5).word == "units"
+
+
+def test_the_loader_that_the_user_names(node: World) -> None:
+    """What is left of another one is not looked at, and one that is not there is not made up."""
+    node.write("boot/grub/grub.cfg", "# left over\n")
+    assert node.good("observe", loader="systemd-boot")["loader"]["kind"] == "systemd-boot"
+    seen = node.good("observe", loader="extlinux")["loader"]
+    assert seen["kind"] == "" and "does not boot with extlinux, which rollout.bootloader names" in seen["why"]
+    build = node.stage(node.package())
+    answer = node.refused("check", build=build, loader="extlinux")
+    assert answer.word == "loader" and "rollout.bootloader" in answer.err
+    assert node.refused("observe", loader="lilo").word == "protocol"
+    node.good("check", build=build, loader="systemd-boot")

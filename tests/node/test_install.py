@@ -298,3 +298,13 @@ def test_a_comparison_that_dies_is_no_proof(node: World) -> None:
     node.stand_in("sha256sum", 'case " $* " in *" --quiet "*) kill -9 $$ ;; esac\nexec /usr/bin/sha256sum "$@"')
     answer = node.refused("bootfiles", build=build)
     assert answer.word == "state" and "could not compare the installed files" in answer.err
+
+
+def test_a_file_whose_name_begins_like_one_of_ours_is_not_written_over(node: World) -> None:
+    node.deploy(node.package(extra={"usr/share/kb/foobar": b"ours"}))
+    foreign = node.write("usr/share/kb/foo", "not ours")
+    package = node.package(content=b"two", extra={"usr/share/kb/foobar": b"ours", "usr/share/kb/foo": b"ours too"})
+    build = node.stage(package)
+    answer = node.refused("install", build=build)
+    assert answer.word == "pacman" and "usr/share/kb/foo" in node.path(f"{STATE}/pacman.out").read_text()
+    assert foreign.read_text() == "not ours"

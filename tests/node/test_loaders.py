@@ -414,3 +414,15 @@ def test_the_worlds_are_cleaned_up() -> None:
     with new_world() as world:
         top = world.top
     assert not top.exists()
+
+
+def test_a_version_in_the_name_of_the_package_is_none_of_its_kernel(node: World) -> None:
+    """vmlinuz-linux-6.1-cluster is what the next build of linux-6.1-cluster is called too."""
+    conf = node.path("boot/loader/entries/arch.conf")
+    text = conf.read_text().replace("-linux-cluster", "-linux-6.1-cluster")
+    for name in ("vmlinuz-linux-cluster", "initramfs-linux-cluster.img"):
+        path = node.path(f"boot/{name}")
+        path.rename(path.with_name(name.replace("-linux-cluster", "-linux-6.1-cluster")))
+    conf.write_text(text)
+    node.deploy(node.package(name="linux-6.1-cluster"))
+    assert node.good("observe")["loader"]["default"] == f"kbuild-keep-{OLD_ID[:12]}"

@@ -7,11 +7,12 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from kbuild_tasks.node import helper_text, setup_text
+from kbuild_tasks.node import by_hand, helper_text, setup_text
 
 pytestmark = pytest.mark.real
 
@@ -48,6 +49,31 @@ def test_twice_is_once(top: Path) -> None:
     times = {path: path.stat().st_mtime_ns for path in top.rglob("*") if path.is_file()}
     assert place(top).stdout == '{"helper": "fresh", "units": "fresh", "sudoers": "fresh", "signatures": "optional"}\n'
     assert {path: path.stat().st_mtime_ns for path in top.rglob("*") if path.is_file()} == times
+
+
+def test_the_admin_runs_it_by_hand(top: Path) -> None:
+    """One script with all in it: what sync sends, and the sudoers line; cut short it does nothing."""
+
+    def run(script: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["sh"], input=script.replace("set -u\n", f"set -u\nsetup_root={top}\n", 1),
+                              capture_output=True, text=True)  # fmt: skip
+
+    script = subprocess.run([sys.executable, "-m", "kbuild_tasks.node", "kube"], capture_output=True, text=True).stdout
+    assert script == by_hand("kube")
+    for length in (len(script) // 2, len(script) - 30, len(script) - 2000):
+        run(script[:length])
+        assert not (top / "usr/local/lib/kbuild-tasks/helper").exists()
+        assert not (top / "etc/sudoers.d/kbuild-tasks").exists()
+    done = run(script)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == '{"helper": "new", "units": "new", "sudoers": "new", "signatures": "optional"}\n'
+    assert (top / "usr/local/lib/kbuild-tasks/helper").read_text() == helper_text()
+    assert (top / "etc/sudoers.d/kbuild-tasks").read_text().startswith("kube ALL=(root) NOPASSWD: /usr/local/lib/")
+    for name in ("kbuild-modules.service", "kbuild-deadman.service"):
+        assert (top / "etc/systemd/system/sysinit.target.wants" / name).exists()
+    for user in ("a b", "", "ALL", "x; reboot"):
+        with pytest.raises(ValueError):
+            by_hand(user)
 
 
 def test_bytes_that_changed_on_the_way(top: Path) -> None:

@@ -192,6 +192,9 @@ def test_rollback_one_after_the_other(ready: Workbench) -> None:
     out = ready.doit("rollback")
     assert "runs its known-good 6.1.192-cluster" in out
     assert world(ready)["max_down"] == 1
+    assert re.findall("rollback:(n[0-9])", out) == ["n7", "n2", "n3"], "in the order of the roll-out"
+    out = ready.doit("rollback:n3", "rollback:n7")
+    assert re.findall("rollback:(n[0-9])", out) == ["n7", "n3"], "and nobody who was not asked for"
 
 
 def test_prune_is_a_word_of_its_own(ready: Workbench) -> None:
