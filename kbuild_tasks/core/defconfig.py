@@ -6,7 +6,7 @@ import re
 
 _PRESETS = frozenset({"allnoconfig", "allyesconfig", "allmodconfig", "alldefconfig"})
 _NOT_A_PRESET = frozenset({"olddefconfig", "savedefconfig"})
-_DEFCONFIG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
+_DEFCONFIG = r"[A-Za-z0-9][A-Za-z0-9_.+-]*"
 
 
 def is_defconfig(config: str) -> bool:
@@ -17,4 +17,4 @@ def is_defconfig(config: str) -> bool:
     """
     if config in _PRESETS:
         return True
-    return config.endswith("defconfig") and config not in _NOT_A_PRESET and bool(_DEFCONFIG.fullmatch(config))
+    return config.endswith("defconfig") and config not in _NOT_A_PRESET and re.fullmatch(_DEFCONFIG, config) is not None

@@ -44,7 +44,7 @@ UNSET = "unset"
 _WORD = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_")
 _FUNCTION_WORD = _WORD | frozenset("+.@-")  # lint_pkgname: package_<name> may hold these
 _SEPARATORS = (";", "&&", "||", "|", "&", "(", "`", "{ ", "then ", "else ", "do ", "if ", "while ", "until ", "! ")
-_STARTDIR = re.compile(r"startdir\}?\"?/\"?([\w.+@-]+)(?![\w.+@*?\[${-])")
+_STARTDIR = r"startdir\}?\"?/\"?([\w.+@-]+)(?![\w.+@*?\[${-])"
 _DECLARING = frozenset(("declare", "local", "typeset", "readonly"))
 
 
@@ -244,14 +244,25 @@ def with_told(pkgbuild: Pkgbuild, warnings: Iterable[str], findings: Iterable[Fi
     return replace(pkgbuild, warnings=tuple(warnings), findings=tuple(findings))
 
 
+class _Blanks(dict[int, int]):
+    """For str.translate: a blank for each character that is none of `letters`."""
+
+    def __init__(self, letters: frozenset[str]) -> None:
+        super().__init__((ord(letter), ord(letter)) for letter in letters)
+
+    def __missing__(self, key: int) -> int:
+        self[key] = ord(" ")
+        return ord(" ")
+
+
 def _words(text: str, letters: frozenset[str] = _WORD) -> set[str]:
     """The words of a text: longest runs of `letters`."""
-    return set("".join(c if c in letters else " " for c in text).split())
+    return set(text.translate(_Blanks(letters)).split())
 
 
 def _words_startdir(text: str) -> list[str]:
     """The names that a text takes from $startdir, where they stand there in full."""
-    return _STARTDIR.findall(text)
+    return re.findall(_STARTDIR, text) if "startdir" in text else []
 
 
 def _flags(declared: str) -> str:

@@ -16,8 +16,8 @@ from kbuild_tasks.core.errors import ConfigError
 
 SUFFIXES = (".patch", ".diff")
 PACKED = tuple(s + p for s in SUFFIXES for p in (".gz", ".bz2", ".xz", ".zst", ".lzma"))  # effects/packed.py
-_COMMENT = re.compile(r"(^|[ \t])#.*")
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+_COMMENT = r"(^|[ \t])#.*"
+_UNPRINTABLE = r"[\x00-\x1f\x7f\ud800-\udfff]"
 
 
 def order_series(names: Iterable[str], series_text: str | None, where: str = "patches/series") -> tuple[str, ...]:
@@ -34,7 +34,7 @@ def order_series(names: Iterable[str], series_text: str | None, where: str = "pa
     if series_text is None:
         chosen = tuple(n for n in there if n.endswith(SUFFIXES + PACKED) and not _is_hidden(n))
         for name in chosen:
-            if _UNPRINTABLE.search(name):
+            if _unprintable(name):
                 raise ConfigError(
                     f"patch {name!a}: this file name cannot be shown or recorded", "rename it, in plain letters"
                 )
@@ -64,7 +64,7 @@ def unlisted(names: Iterable[str], series: Sequence[str], where: str = "patches/
 
 def _entries(text: str, where: str) -> Iterable[tuple[int, str]]:
     for number, raw in enumerate(text.removeprefix("\ufeff").split("\n"), start=1):
-        words = _COMMENT.sub("", raw.rstrip("\r")).split()
+        words = (re.sub(_COMMENT, "", raw) if "#" in raw else raw).split()
         if not words:
             continue
         name, *options = words
@@ -80,7 +80,7 @@ def _check(name: str, there: Sequence[str], where: str) -> None:
     parts = name.split("/")
     if name.startswith("/") or ".." in parts:
         raise ConfigError(f"{where}: {name} leaves the directory of patches", "copy the patch into it")
-    if _UNPRINTABLE.search(name):
+    if _unprintable(name):
         raise ConfigError(
             f"{where}: {name!a}: this file name cannot be shown or recorded", "rename it, in plain letters"
         )
@@ -92,6 +92,10 @@ def _check(name: str, there: Sequence[str], where: str) -> None:
             f"{where}: there is no patch {name}" + (f", did you mean {near[0]}?" if near else ""),
             f"correct line {where.rpartition(':')[2]} of {where.rpartition(':')[0]}",
         )
+
+
+def _unprintable(name: str) -> bool:
+    return not name.isprintable() and re.search(_UNPRINTABLE, name) is not None
 
 
 def _is_hidden(name: str) -> bool:

@@ -6,12 +6,12 @@ import re
 
 # C0 but tab and line feed, DEL, C1; surrogates, by which Python keeps undecodable bytes of file names; marks that
 # turn the direction of what follows (Unicode 15, "Bidi_Control").
-_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_UNSEEN = "[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"
 
 
 def visible(text: str) -> str:
     """`text` with control characters as escapes: ESC is \\x1b, the undecodable byte 0xff is \\xff."""
-    return _UNSEEN.sub(_escape, text)
+    return re.sub(_UNSEEN, _escape, text)
 
 
 def _escape(match: re.Match[str]) -> str:

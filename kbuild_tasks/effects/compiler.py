@@ -18,7 +18,7 @@ from kbuild_tasks.effects.files import read_json, write_atomic, write_json
 
 # gcc, gcc-12, cc, aarch64-linux-gnu-gcc-12; not gcc-ar, gcc-nm, gcc-ranlib. clang is left alone: -fdirectives-only is
 # gcc's, and distcc's protocol cannot carry what clang has in its place (docs/distcc.md).
-_COMPILER = re.compile(r"cc|(?:[A-Za-z0-9_.]+-)*gcc(?:-[0-9][0-9.]*)?")
+_COMPILER = r"cc|(?:[A-Za-z0-9_.]+-)*gcc(?:-[0-9][0-9.]*)?"
 _NO_COMPILER = frozenset({"c89-gcc", "c99-gcc"})  # wrappers that run gcc themselves
 _SEARCHED = ("cc1", "as", "ld")
 
@@ -52,7 +52,7 @@ def compilers(search: str, without: Path | None = None) -> list[str]:
     found: set[str] = set()
     for directory in search.split(":"):
         if directory and (without is None or Path(directory) != without) and os.path.isdir(directory):
-            found.update(name for name in os.listdir(directory) if _COMPILER.fullmatch(name))
+            found.update(name for name in os.listdir(directory) if re.fullmatch(_COMPILER, name))
     return sorted(found - _NO_COMPILER)
 
 

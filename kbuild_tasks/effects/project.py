@@ -91,6 +91,8 @@ class Project:
 
     def _findings(self, pkgbuild: Pkgbuild) -> list[Finding]:
         """Those that hold on this machine, which is the coordinator, and for this cluster."""
+        if not pkgbuild.findings:
+            return []
         from kbuild_tasks.effects.makepkg import SYSTEM_PATH
 
         return [

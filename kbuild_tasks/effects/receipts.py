@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,18 +27,34 @@ KEEP_BYTES = 4 << 20  # inputs larger than this are not kept: a .config has 250 
 SHAPE = {"files": dict, "order": list, "values": dict, "receipts": dict}  # of a fingerprint
 
 
-def digest(path: Path) -> str | None:
+_read: dict[tuple[int, ...], Any] = {}  # file as it was -> its digest, or the receipt in it
+
+
+def digest(path: Path | str) -> str | None:
     """What a file counts for: its content; of a receipt its results. None where it is not there."""
-    if path.parent.name != "receipts":
-        return sha256_file(path)
-    receipt = read_record(path)
+    if os.path.basename(os.path.dirname(path)) != "receipts":
+        return _once(path, sha256_file)
+    receipt = _once(path, read_record) or {}
     if "results" not in receipt:
         return None
     return sha256_text(json.dumps(receipt["results"], sort_keys=True))
 
 
+def _once(path: Path | str, read: Callable[[Path], Any]) -> Any:
+    """read(path); of a file that this process has read and that was not touched since, what it got then. doit and we
+    ask for each input, by different names. Its time of change counts: that is not set at will, as its mtime is."""
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return None
+    key = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+    if key not in _read:
+        _read[key] = read(Path(path))
+    return _read[key]
+
+
 class Receipts:
-    """All receipts of a project. File hashes are remembered for the life of the object, receipts are read anew."""
+    """All receipts of a project. File hashes are remembered for the life of the object, receipts while they stay."""
 
     def __init__(self, paths: Paths) -> None:
         self.paths = paths
@@ -45,7 +62,7 @@ class Receipts:
 
     def read(self, stage: str) -> dict[str, Any] | None:
         """A receipt; None where there is none or it is damaged."""
-        value = read_record(self.paths.receipt(stage))
+        value = _once(self.paths.receipt(stage), read_record) or {}
         inputs = value.get("inputs")
         if not isinstance(inputs, dict) or not isinstance(value.get("results"), dict):
             return None
@@ -87,7 +104,7 @@ class Receipts:
 
     def _hash(self, path: str) -> str | None:
         if path not in self._hashes:
-            self._hashes[path] = sha256_file(self.paths.root / path)
+            self._hashes[path] = _once(self.paths.root / path, sha256_file)
         return self._hashes[path]
 
     def _kept(self, digest: str) -> Path:

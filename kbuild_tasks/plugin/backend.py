@@ -87,7 +87,7 @@ class ContentChecker(FileChangedChecker):
     equal content."""
 
     def check_modified(self, file_path: str, file_stat: os.stat_result, state: Any) -> bool:
-        return digest(Path(file_path)) != state
+        return digest(file_path) != state
 
     def get_state(self, dep: str, current_state: Any) -> str | None:
-        return digest(Path(dep))
+        return digest(dep)

@@ -29,6 +29,7 @@ class Step:
 def plan(pipeline: Pipeline, forgotten: Callable[[str], bool] = lambda task: False) -> list[Step]:
     """Every task that plain `doit` looks at, in the order in which it would run. forgotten: by `doit forget`."""
     states: dict[str, Step] = {}
+    pipeline.learn(forgotten)
     for task in (*(f"sync:{node.name}" for node in pipeline.project.cluster.active), *STAGES):
         step = _step(pipeline, task, states)
         if step.state in ("fresh", "maybe") and pipeline.receipts.read(task) and forgotten(task):

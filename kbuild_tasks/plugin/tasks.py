@@ -68,6 +68,8 @@ class Pipeline:
         except KbuildError as error:
             raise InvalidDodoFile(error.render()) from None
         self.receipts = Receipts(self.project.paths)
+        self.forgotten: Callable[[str], bool] = lambda task: False  # by `doit forget`; see learn()
+        self._declared: dict[str, Inputs] = {}
         self._guard = threading.Lock()
         _current.append(self)
 
@@ -102,13 +104,13 @@ class Pipeline:
         yield from self.rollout.tasks()
 
     def declared(self, task: str) -> Inputs:
-        """What a stage (or "sync:<node>") depends on. Raises ConfigError where a file of the user's is broken."""
-        verb, _, name = task.partition(":")
-        module = _module(verb)
-        inputs: Inputs = (
-            module.inputs(self.project, self.project.cluster.nodes[name]) if name else module.inputs(self.project)
-        )
-        return inputs
+        """What a stage (or "sync:<node>") depends on; asked once, as the project's files are read once. Raises
+        ConfigError where a file of the user's is broken."""
+        if task not in self._declared:
+            verb, _, name = task.partition(":")
+            nodes = [self.project.cluster.nodes[name]] if name else []
+            self._declared[task] = _module(verb).inputs(self.project, *nodes)
+        return self._declared[task]
 
     def why(self, task: str) -> list[str]:
         """Why a task with a receipt is stale, in the user's words; empty: fresh. Raises ConfigError.
@@ -122,7 +124,12 @@ class Pipeline:
             return told
         missing = self._lost(task, receipt["results"])
         later = list(STAGES)[list(STAGES).index(task) + 1 :] if task in STAGES else []
-        return missing if missing and (not later or any(self.why(stage) for stage in later)) else []
+        will_run = any(self.forgotten(stage) or self.why(stage) for stage in later)
+        return missing if missing and (not later or will_run) else []
+
+    def learn(self, forgotten: Callable[[str], bool]) -> None:
+        """What was forgotten, as soon as doit's database is open."""
+        self.forgotten = forgotten
 
     def _lost(self, task: str, results: Any) -> list[str]:
         lost = getattr(_module(task.partition(":")[0]), "lost", None)
@@ -183,7 +190,7 @@ class Pipeline:
         return {  # relative to where doit runs: shorter to read, and a project that was moved stays fresh
             "file_dep": [os.path.relpath(path) for path in deps],
             "targets": [os.path.relpath(paths.receipt(task))],
-            "uptodate": [Freshness(task, partial(self.why, task))],
+            "uptodate": [Freshness(task, partial(self.why, task), self.learn)],
         }
 
     def _run(self, task: str, node: Node | None = None) -> Outcome:

@@ -17,14 +17,17 @@ class Freshness(UptodateCalculator):
     doit itself runs a task that was forgotten only where it has a file_dep.
     """
 
-    def __init__(self, task: str, why: Callable[[], Sequence[str]]) -> None:
+    def __init__(
+        self, task: str, why: Callable[[], Sequence[str]], learn: Callable[[Callable[[str], bool]], None]
+    ) -> None:
         super().__init__()
-        self._task, self._why = task, why
+        self._task, self._why, self._learn = task, why, learn
         self._forgotten: Callable[[str], bool] = lambda task: False
 
     def setup(self, dep_manager: Any, tasks_dict: Any) -> None:
         super().setup(dep_manager, tasks_dict)
         self._forgotten = forgotten(dep_manager)
+        self._learn(self._forgotten)
 
     def __call__(self) -> bool:
         return not self._told()

@@ -66,6 +66,9 @@ def run(ctx: Context) -> Outcome:
     pkgbuild = load_pkgbuild(file, paths.build / "cache" / "pkgbuild.json", kernel.arch)
     pkgver = ctx.receipts["extract"]["results"]["pkgver"] if "pkgver" in pkgbuild.functions else None
     release = ctx.receipts["compile"]["results"]["kernelrelease"]
+    tree = paths.builddir / ctx.receipts["compile"]["results"]["tree"]
+    if not tree.is_dir():
+        raise KbuildError(f"{tree} is not there any more", "doit, without --single: it brings the tree back first")
     startdir.sync(paths, file, pkgver)
     startdir.restore(paths)
     staging = paths.build / "packages"

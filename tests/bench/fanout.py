@@ -41,7 +41,7 @@ IDIOMATIC = """\
     - {name: tmpfs, command: mount -t tmpfs -o size=128m tmpfs WORKDIR, when: mounted.rc != 0}
     - {name: active, command: systemctl is-active bench-distccd, register: active, failed_when: false,
        changed_when: false}
-    - {name: distccd, command: DISTCCD, when: active.rc != 0}
+    - {name: distccd, command: "DISTCCD", when: active.rc != 0}
 """
 TUNED = """\
 - hosts: workers

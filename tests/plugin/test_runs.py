@@ -100,6 +100,12 @@ def test_a_lost_tmpfs_is_made_anew_from_patch_to_package(bench, tmp_path) -> Non
     (bench.root / "build/receipts/package.json").unlink()
     bench.doit(FAKE_TREE="1")
     assert stages(bench.trace()) == BUILD[1:]
+    shutil.rmtree(tmp_path / "work" / "makepkg")
+    bench.doit("forget", "package", FAKE_TREE="1")
+    told = json.loads(bench.doit("plan", "--json", FAKE_TREE="1"))["tasks"]
+    assert [step["task"] for step in told if step["task"] in BUILD and step["state"] == "run"] == BUILD[1:]
+    bench.doit(FAKE_TREE="1")
+    assert stages(bench.trace()) == BUILD[1:], "forgotten counts as needing it"
     bench.doit("clean", "patch", FAKE_TREE="1")
     (bench.root / "build/receipts/package.json").unlink()
     bench.doit(FAKE_TREE="1")
