@@ -9,7 +9,11 @@ builds_there() {  # names of builds that left anything here, and keep-<id>, one 
 		path=${path##*/}
 		! fits build "${path#keep-}" || printf '%s\n' "$path"
 	done
-	sed -n 's/^kbuild-\(\(keep-\)\{0,1\}[0-9a-f]\{12\}\)	.*/\1/p' "$scratch/menu"
+	while IFS='	' read -r path _; do
+		case $path in
+		kbuild-*) path=${path#kbuild-} && ! fits build "${path#keep-}" || printf '%s\n' "$path" ;;
+		esac
+	done <"$scratch/menu"
 }
 
 forget() {

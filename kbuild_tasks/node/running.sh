@@ -29,10 +29,12 @@ running() {  # $release_now, $build_id_now, $boot_now, $command_line
 }
 
 kernel_arch() {
-	case $(uname -m) in
-	armv7*) echo armv7h ;;
-	*) uname -m ;;
+	local machine
+	machine=$(uname -m)
+	case $machine in
+	armv7*) machine=armv7h ;;
 	esac
+	printf '%s\n' "$machine"
 }
 
 # pacman
@@ -58,6 +60,14 @@ lock_state() {  # "": no lock; held: by a process that has it open; stale: by no
 	[ -z "$(find /proc/[0-9]*/fd -lname "$real" -print 2>/dev/null | head -n 1)" ] || lock=held
 }
 
+has_line() {  # has_line LINE FILE: without a process; a database has hundreds of entries
+	local line
+	while IFS= read -r line; do
+		[ "$line" != "$1" ] || return 0
+	done <"$2"
+	return 1
+}
+
 broken_entries() {  # names of entries in the local database that lack a part, one a line
 	local entry
 	for entry in "$database"/local/*/; do
@@ -65,7 +75,7 @@ broken_entries() {  # names of entries in the local database that lack a part, o
 		entry=${entry%/}
 		# A package without files has an empty list; one that has a size has files.
 		if [ -s "$entry/desc" ] && [ -e "$entry/files" ]; then
-			[ -s "$entry/files" ] || grep -q '^%SIZE%' "$entry/desc" || continue
+			[ -s "$entry/files" ] || has_line %SIZE% "$entry/desc" || continue
 			[ ! -s "$entry/files" ] || continue
 		fi
 		printf '%s\n' "${entry##*/}"

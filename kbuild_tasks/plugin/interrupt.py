@@ -69,6 +69,7 @@ def _knock(read: int, main: int) -> None:
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    shell = sys.modules.get("kbuild_tasks.effects.shell")  # not imported: no child was started
-    if shell is None or not shell.postpone(partial(stop, number)):
+    # Not imported, or only half: no child was started.
+    postpone = getattr(sys.modules.get("kbuild_tasks.effects.shell"), "postpone", None)
+    if postpone is None or not postpone(partial(stop, number)):
         stop(number)

@@ -145,9 +145,10 @@ class Reporter(ConsoleReporter):
         word = f"{state:<6}"
         if self.colour and state in COLOURS:
             word = f"\x1b[{COLOURS[state]}m{word}\x1b[0m"
-        progress = sys.modules.get("kbuild_tasks.plugin.progress")  # not imported: nothing to clear away
-        if progress:
-            progress.clear()
+        # Not imported, or being imported by another thread at this moment: there is nothing to clear away.
+        clear = getattr(sys.modules.get("kbuild_tasks.plugin.progress"), "clear", None)
+        if clear:
+            clear()
         self.outstream.write(f"  {word} {visible(f'{name:<{self.width}} {told}'.rstrip())}\n")
         self.outstream.flush()
 

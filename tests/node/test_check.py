@@ -274,6 +274,9 @@ def test_forget_takes_only_what_nothing_needs(node: World) -> None:
 def test_what_runs_is_not_what_is_booted_by_default(node: World) -> None:
     """Nobody knows yet which kernel is good there: the record would name one and boot the other."""
     build = node.stage(node.package())
+    entry = node.path("boot/loader/entries/arch.conf").read_text()
+    node.write("boot/loader/entries/rescue.conf", entry)
+    node.efi("LoaderEntryDefault", "arch.conf")
     node.efi("LoaderEntrySelected", "rescue.conf")
     assert "runs the boot entry rescue and has arch as its default" in untouched(node, build, "default")
     node.efi("LoaderEntrySelected", "arch.conf")
