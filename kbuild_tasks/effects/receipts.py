@@ -33,7 +33,8 @@ _read: dict[tuple[int, ...], Any] = {}  # file as it was -> its digest, or the r
 def digest(path: Path | str) -> str | None:
     """What a file counts for: its content; of a receipt its results. None where it is not there."""
     if os.path.basename(os.path.dirname(path)) != "receipts":
-        return _once(path, sha256_file)
+        content: str | None = _once(path, sha256_file)
+        return content
     receipt = _once(path, read_record) or {}
     if "results" not in receipt:
         return None

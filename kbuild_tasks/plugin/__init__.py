@@ -2,6 +2,6 @@
 
 import gc
 
-# Nearly all that starts up stays: looking through it again and again for garbage is a tenth of a run with nothing to do.
+# Nearly all that starts up stays: looking through it for garbage again and again is a tenth of a run without work.
 gc.freeze()
 gc.set_threshold(20_000)

@@ -306,5 +306,8 @@ def test_a_file_whose_name_begins_like_one_of_ours_is_not_written_over(node: Wor
     package = node.package(content=b"two", extra={"usr/share/kb/foobar": b"ours", "usr/share/kb/foo": b"ours too"})
     build = node.stage(package)
     answer = node.refused("install", build=build)
-    assert answer.word == "pacman" and "usr/share/kb/foo" in node.path("var/lib/kbuild-tasks/rollout/pacman.out").read_text()
+    assert (
+        answer.word == "pacman"
+        and "usr/share/kb/foo" in node.path("var/lib/kbuild-tasks/rollout/pacman.out").read_text()
+    )
     assert foreign.read_text() == "not ours"
