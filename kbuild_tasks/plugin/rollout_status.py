@@ -88,12 +88,16 @@ def _node(paths: Paths, name: str, build: Build | None, unreached: str) -> dict[
         history = fold(journal.read(journal_file(paths, name)))
     except (KbuildError, OSError) as error:
         return value | {"state": "journal damaged", "since": None, "why": str(error)}
-    value |= {"state": _state(history, build), "since": history.since or None, "why": _why(history, build, unreached)}
+    value |= {
+        "state": _state(history, build, value["running"]),
+        "since": history.since or None,
+        "why": _why(history, build, unreached),
+    }
     value |= {"build": history.build or None, "step": history.state or None}
     return value
 
 
-def _state(history: History, build: Build | None) -> str:
+def _state(history: History, build: Build | None, running: str | None) -> str:
     if history.held:
         return WORDS["HELD"]
     if not history.state:
@@ -101,6 +105,8 @@ def _state(history: History, build: Build | None) -> str:
     word = WORDS[history.state]
     if build and history.build != build.build and history.state in ENDED:
         return f"{word}, an older build"
+    if build and word == WORDS["UNCORDONED"] and running not in (None, build.release):
+        return f"{word}, and runs another kernel"
     return word
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Callable
+from types import ModuleType
 
 import pytest
 
@@ -48,6 +50,16 @@ def test_one_line_in_place_on_a_terminal() -> None:
     text = "  compile  compile  3/10 objects  0.5/s  14 s left  k2 1/2"
     assert stream.getvalue() == f"\r\x1b[K{text}\r\x1b[K{text.replace('3/10', '4/10')}"
     assert len(text) < 60
+
+
+def test_a_line_while_another_thread_imports_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module stands in sys.modules before its functions do."""
+    from kbuild_tasks.plugin.reporter import Reporter
+
+    monkeypatch.setitem(sys.modules, "kbuild_tasks.plugin.progress", ModuleType("kbuild_tasks.plugin.progress"))
+    out = io.StringIO()
+    Reporter(out, {})._line("fresh", "extract", "")
+    assert out.getvalue() == "  fresh  extract\n"
 
 
 def test_the_line_is_taken_away_once() -> None:

@@ -184,6 +184,17 @@ def test_plan_and_status_open_no_connection(ready: Workbench) -> None:
     assert told["running"] == told["known_good"] == "6.1.192-cluster" and told["state"] == "verified"
 
 
+def test_a_verified_node_that_runs_another_kernel_is_told(ready: Workbench) -> None:
+    ready.doit("rollout")
+    seen = ready.root / "build/rollout/n7-seen.json"
+    told = json.loads(seen.read_text())
+    told["observe"]["release"] = "6.0.1-rescue"
+    seen.write_text(json.dumps(told))
+    told = json.loads(ready.doit("status", "--json"))["rollout"]
+    assert told["n7"]["state"] == "verified, and runs another kernel"
+    assert told["n2"]["state"] == "verified"
+
+
 def test_rollback_one_after_the_other(ready: Workbench) -> None:
     ready.doit("rollout")
     build(ready.root, b"another" * 999)
