@@ -211,6 +211,7 @@ class Distribution:
     here       {why: n} of objects that are local by design ("alone": no worker takes part)
     lost       node -> attempts that it failed
     untold     objects given to distcc of which its log does not say where they were made
+    cached     objects that came from ccache, sorted; none of `objects`
     """
 
     objects: tuple[str, ...]
@@ -220,6 +221,7 @@ class Distribution:
     here: Mapping[str, int]
     lost: Mapping[str, int]
     untold: tuple[str, ...] = ()
+    cached: tuple[str, ...] = ()
 
     @property
     def fallback_share(self) -> float:
@@ -236,6 +238,7 @@ def distribution(
     """
     given: dict[str, tuple[str, str]] = {}
     ends: dict[str, list[str]] = {}
+    had: set[str] = set()
     for line in front.splitlines():
         what, _, rest = line.partition("\t")
         why, tab, name = rest.partition("\t")
@@ -243,6 +246,8 @@ def distribution(
             continue
         if what == "lost":
             ends.setdefault(name, []).append(why)
+        elif what == "had":
+            had.add(name)
         else:
             given[name] = (what, why)
     per_node: dict[str, int] = {}
@@ -280,6 +285,7 @@ def distribution(
         here=here,
         lost=lost,
         untold=tuple(sorted(untold)),
+        cached=tuple(sorted(_short(name, root) for name in had - given.keys())),
     )
 
 

@@ -51,6 +51,8 @@ class Build:
     max_jobs: int | None = None  # None: auto
     fail_local_share: float = 0.5
     keep: int = 4 << 30  # bytes on disk for what was built on a tmpfs; 0: nothing is kept
+    ccache: int = 0  # bytes on the coordinator's disk; 0: not used
+    ccache_dir: str | None = None  # absolute; None: beside the workdir
     k3s: str = "leave"  # "stop": the agent is stopped while a node is in build mode
     sign_key: str | None = None  # OpenPGP fingerprint; packages get a .sig
 

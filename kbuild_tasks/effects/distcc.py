@@ -35,6 +35,7 @@ class Client:
         self.temporary = paths.workdir / "tmp"
         self.log = DistccLog()
         self.given: dict[str, str] = {}  # object -> "far" | "here", as far as the front's record was read
+        self.had: set[str] = set()  # objects that ccache has given or stored
         self._main = self.directory / "log"
         self._record = _Follower(self.directory / "objects")
         self._lines: list[str] = []
@@ -77,8 +78,11 @@ class Client:
             for line in data.decode("utf-8", "backslashreplace").splitlines():
                 self._lines.append(line)
                 what, _, rest = line.partition("\t")
-                if what != "lost":
-                    self.given[rest.partition("\t")[2]] = what
+                name = rest.partition("\t")[2]
+                if what == "had":
+                    self.had.add(name)
+                elif what != "lost":
+                    self.given[name] = what
         for follower in list(self._logs):
             for data in follower.read():
                 self.log.feed(data, now)
@@ -103,7 +107,8 @@ class Client:
 
     def done(self) -> int:
         """Objects that are finished, as far as is known now."""
-        return len(self.log.ended) + sum(1 for what in self.given.values() if what == "here")
+        here = sum(1 for what in self.given.values() if what == "here")
+        return len(self.log.ended) + here + len(self.had - self.given.keys())
 
     def finish(self, now: float, coordinator: str, root: Path) -> Distribution:
         """Read to the end, remove the temporary files, and say where everything was made."""

@@ -8,8 +8,10 @@
 #                       far   given to distcc
 #                       here  compiled here, WHY: "alone" (no workers) or what makes it a local job by design
 #                       lost  distcc ended with the status WHY, it is tried again
+#                       had   ccache ended well: without another line for this object it came from the cache
 #                       Without this variable the front is only a detour to the real compiler.
 # KBUILD_TASKS_WORKERS  names of the workers; empty: none takes part, distcc is not used
+# KBUILD_TASKS_CCACHE   not empty: ccache stands before distcc and the compiler, and calls miss.sh for what it lacks
 
 name=${0##*/} front=${0%/*}
 case $PATH in
@@ -72,14 +74,26 @@ macros | name) ;;
 *) set -- "$@" -fdirectives-only -Wno-builtin-macro-redefined "-D__BASE_FILE__=\"$source\"" ;;
 esac
 
-if [ -n "$why" ] || [ -z "$KBUILD_TASKS_WORKERS" ]; then
-	printf 'here\t%s\t%s\n' "${why:-alone}" "$object" >>"$KBUILD_TASKS_RECORD"
+what=far
+if [ -n "$why" ]; then  # ccache would not see all of what these read, or write
+	printf 'here\t%s\t%s\n' "$why" "$object" >>"$KBUILD_TASKS_RECORD"
 	exec "$name" "$@"
+elif [ -z "$KBUILD_TASKS_WORKERS" ]; then
+	what=here why=alone
 fi
-printf 'far\t\t%s\n' "$object" >>"$KBUILD_TASKS_RECORD"
+if [ -n "$KBUILD_TASKS_CCACHE" ]; then
+	# What ccache lacks is recorded when it is made: miss.sh, which ccache calls with the compiler behind it.
+	export KBUILD_TASKS_JOB="$what	$why	$object" KBUILD_TASKS_COMPILER="$name"
+	call=ccache
+else
+	printf '%s\t%s\t%s\n' "$what" "$why" "$object" >>"$KBUILD_TASKS_RECORD"
+	[ "$what" = far ] || exec "$name" "$@"
+	call=distcc
+fi
 for try in 1 2 3; do
-	distcc "$name" "$@"
+	"$call" "$name" "$@"
 	status=$?
+	[ "$status:$call" != 0:ccache ] || printf 'had\t\t%s\n' "$object" >>"$KBUILD_TASKS_RECORD"
 	# gcc ends with 0, 1 or 4; from 100 on it is distcc's own failure (distcc(1), EXIT CODES), or a signal: a client that
 	# hangs on a dead worker is ended from outside and tried again, by then without that worker.
 	[ $status -ge 100 ] || exit $status

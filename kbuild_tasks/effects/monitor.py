@@ -101,13 +101,13 @@ class Monitor:
     def _finished(self) -> frozenset[str]:
         here = [name for name, what in self._client.given.items() if what == "here"]
         # the last ones handed to a compiler here may not be finished: the front does not wait for them
-        return frozenset([*self._client.log.ended, *here[: -2 * max(1, self._client.plan.jobs)]])
+        return frozenset([*self._client.log.ended, *here[: -2 * max(1, self._client.plan.jobs)], *self._client.had])
 
     def _total(self) -> int | None:
         names = self._remaining.names
         if names is None:
             return None
-        given = self._client.given.keys()
+        given = self._client.given.keys() | self._client.had
         return len(given) if self.phase in AFTER_COMPILE else len(names | given)
 
     def _node(self, where: str) -> str:

@@ -24,8 +24,9 @@ from kbuild_tasks.effects.files import read_record, sha256_file, sha256_text
 if TYPE_CHECKING:
     from kbuild_tasks.core import diagnostics, elf, hosts
     from kbuild_tasks.core.distcc_log import Distribution
-    from kbuild_tasks.effects import keep, stale
+    from kbuild_tasks.effects import ccache, keep, stale
 else:
+    ccache = later("kbuild_tasks.effects.ccache")
     keep, stale = later("kbuild_tasks.effects.keep"), later("kbuild_tasks.effects.stale")
     diagnostics, elf, hosts = (later(f"kbuild_tasks.core.{name}") for name in ("diagnostics", "elf", "hosts"))
 
@@ -66,7 +67,7 @@ def run(ctx: Context) -> Outcome:
     _check_config(ctx, tree, "before")
     plan = hosts.plan(ctx.cluster, {name: read_record(ctx.paths.facts(name)) for name in ctx.cluster.nodes})
     started = time.monotonic()
-    told, losses, mended = _build(ctx, plan, tree)
+    told, losses, mended, cached = _build(ctx, plan, tree)
     seconds = time.monotonic() - started
     _check_config(ctx, tree, "after")
     drop_markers(tree)
@@ -85,6 +86,7 @@ def run(ctx: Context) -> Outcome:
         "slots": dict(plan.slots),
         "mended": mended,
         "dropped": dropped,
+        **({"ccache": ccache.told(cached, len(told.cached), len(told.objects))} if cached else {}),
     }
     _check_share(ctx, plan, told)
     results = _results(tree)
@@ -93,23 +95,32 @@ def run(ctx: Context) -> Outcome:
         message(told, plan, ctx.cluster.coordinator.name),
         results={"tree": place, **results},
         run=record,
-        warnings=(*_warnings(ctx, plan, told, losses), *([unkept] if unkept else [])),
+        warnings=(*_warnings(ctx, plan, told, losses), *([unkept] if unkept else []), *_no_ccache(ctx)),
     )
 
 
 def message(told: Distribution, plan: hosts.HostPlan, coordinator: str) -> str:
     """ "7 objects, 5 on kubenode2, 2 on kubenode3, 0 local" """
-    count = len(told.objects)
+    count, had = len(told.objects), len(told.cached)
     if not count:
-        return "nothing to compile"
-    objects = "1 object" if count == 1 else f"{count} objects"
+        return f"{_objects(had)}, all from ccache" if had else "nothing to compile"
+    objects = _objects(count) + (f" and {had} from ccache" if had else "")
     if not plan.hosts:
         return f"{objects}, all on {coordinator}: no worker took part"
     parts = [f"{told.per_node[node]} on {node}" for node in plan.workers if told.per_node.get(node)]
     return ", ".join([objects, *parts, f"{told.per_node.get(coordinator, 0)} local"])
 
 
-def _build(ctx: Context, plan: hosts.HostPlan, tree: Path) -> tuple[Distribution, list[Any], list[str]]:
+def _objects(count: int) -> str:
+    return "1 object" if count == 1 else f"{count} objects"
+
+
+def _no_ccache(ctx: Context) -> Iterable[str]:
+    if ctx.cluster.build.ccache and not ccache.is_there():
+        yield "build.ccache: ccache is not installed here, nothing was cached; install it on the coordinator"
+
+
+def _build(ctx: Context, plan: hosts.HostPlan, tree: Path) -> tuple[Distribution, list[Any], list[str], dict[str, str]]:
     from kbuild_tasks.effects.compiler import make_front
     from kbuild_tasks.effects.distcc import Client
     from kbuild_tasks.effects.leftovers import Mark, mend, tells_of_kill
@@ -120,6 +131,8 @@ def _build(ctx: Context, plan: hosts.HostPlan, tree: Path) -> tuple[Distribution
     front = make_front(ctx.paths.state / "front", makepkg.SYSTEM_PATH)
     client = Client(ctx.paths, plan, front)
     client.start()
+    source = ctx.receipts["patch"]["results"]["tree"]
+    cached = ccache.environment(ctx.cluster.build, ctx.paths, source, front, client.temporary)
     monitor = Monitor(client, ctx.cluster.coordinator.name, tree, ctx.emit)
     kept: deque[str] = deque(maxlen=KEPT_LINES)
 
@@ -136,7 +149,7 @@ def _build(ctx: Context, plan: hosts.HostPlan, tree: Path) -> tuple[Distribution
             pkgbuild=ctx.paths.root / ctx.cluster.kernel.pkgbuild,
             pkgver=ctx.receipts["extract"]["results"].get("pkgver"),
             arch=ctx.cluster.kernel.arch,
-            env=makepkg.environment({**client.environment(makepkg.SYSTEM_PATH), **_counted(plan)}),
+            env=makepkg.environment({**client.environment(makepkg.SYSTEM_PATH), **_counted(plan), **cached}),
             jobs=plan.jobs,
             log=ctx.log,
             on_line=on_line,
@@ -146,7 +159,8 @@ def _build(ctx: Context, plan: hosts.HostPlan, tree: Path) -> tuple[Distribution
         monitor.close()
         if monitor.error:
             raise monitor.error
-        return client.finish(time.monotonic(), ctx.cluster.coordinator.name, tree), monitor.losses, mended
+        told = client.finish(time.monotonic(), ctx.cluster.coordinator.name, tree)
+        return told, monitor.losses, mended, cached
     except CommandFailed as failed:
         if failed.code > 0 and not tells_of_kill(kept):
             mark.clear()  # make ended by itself: it has removed the targets it was at
