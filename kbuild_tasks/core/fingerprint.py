@@ -15,6 +15,7 @@ from typing import Any
 from kbuild_tasks.core.model import Inputs
 
 MISSING = "missing"
+CHANGED = "changed while the stage ran"
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,24 @@ def fingerprint(
         "values": dict(inputs.values),
         "receipts": {stage: receipt_hash(stage) or MISSING for stage in inputs.receipts},
     }
+
+
+def settled(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """`before` for a receipt: what differs in `after`, or was touched in between ("times"), is none that the next run
+    may find equal, for nobody knows which of the two the stage has read."""
+    kept = dict(before)
+    times, later = kept.pop("times", {}), after.get("times", {})
+    kept["files"] = {
+        path: digest if after["files"].get(path) == digest and times.get(path) == later.get(path) else MISSING
+        for path, digest in before["files"].items()
+    }
+    if after["order"] != before["order"]:
+        kept["order"] = []
+        kept["files"] = dict.fromkeys(kept["files"], MISSING)
+    kept["values"] = {
+        name: value if after["values"].get(name) == value else CHANGED for name, value in before["values"].items()
+    }
+    return kept
 
 
 def changes(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> list[Change]:

@@ -23,6 +23,7 @@ from kbuild_tasks.core.errors import KbuildError
 from kbuild_tasks.effects import shell
 from kbuild_tasks.effects.files import read_record
 
+JUST_TAKEN = 0.3  # seconds in which who has taken the lock has written so
 _held: dict[Path, int] = {}
 
 
@@ -35,38 +36,69 @@ def acquire(path: Path, project: str = "") -> list[int]:
     if path in _held:
         return []
     path.parent.mkdir(parents=True, exist_ok=True)
+    me = json.dumps(  # made before the lock is taken: until it is written the last owner's stands there
+        {
+            "pid": os.getpid(),
+            "start": _start_time(os.getpid()),
+            "host": socket.gethostname(),
+            "user": os.environ.get("USER") or _user(),
+            "since": time.strftime("%Y-%m-%d %H:%M:%S"),
+            "project": project,
+        }
+    ).encode()
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     ended: list[int] = []
-    if not _try(fd):
-        owner = _owner(path)
-        if not _is_dead(owner):
-            os.close(fd)
-            raise _refused(path, owner)
-        ended = _end_holders(path)
-        deadline = time.monotonic() + 5
-        while not _try(fd):
-            if time.monotonic() > deadline:
-                os.close(fd)
-                raise _refused(path, owner)
-            time.sleep(0.05)
-    me = {
-        "pid": os.getpid(),
-        "start": _start_time(os.getpid()),
-        "host": socket.gethostname(),
-        "user": os.environ.get("USER") or _user(),
-        "since": time.strftime("%Y-%m-%d %H:%M:%S"),
-        "project": project,
-    }
-    os.ftruncate(fd, 0)
-    os.pwrite(fd, json.dumps(me).encode(), 0)
+    try:
+        if not _try(fd) and not _soon(fd, path):
+            ended = _end_holders(path)
+            _wait(fd, path)
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, me, 0)
+    except BaseException:
+        os.close(fd)
+        raise
     _held[path] = fd
     shell.inherited_fds.add(fd)
     return ended
 
 
+def _soon(fd: int, path: Path) -> bool:
+    """Whether the lock was got after all. False: its owner is dead, so its holders are orphans. Raises KbuildError
+    where the owner is alive, or cannot be told.
+
+    A dead or missing owner is looked at again: the holder may have taken the lock a moment ago and not said so yet.
+    """
+    deadline = time.monotonic() + JUST_TAKEN
+    while True:
+        owner = _owner(path)
+        dead = _is_dead(owner)
+        if not dead and owner:
+            raise _refused(path, owner)
+        if time.monotonic() > deadline:
+            if dead:
+                return False
+            raise _refused(path, owner)
+        time.sleep(0.02)
+        if _try(fd):
+            return True
+
+
+def _wait(fd: int, path: Path) -> None:
+    deadline = time.monotonic() + 5
+    while not _try(fd):
+        if time.monotonic() > deadline:
+            raise _refused(path, _owner(path))
+        time.sleep(0.05)
+
+
+def held(path: Path) -> bool:
+    """Whether this process holds it."""
+    return path in _held
+
+
 def mine(path: Path) -> bool:
     """Whether no other process holds it: this one does, or nobody."""
-    return path in _held or holder(path) is None
+    return held(path) or holder(path) is None
 
 
 def release(path: Path) -> None:
@@ -139,14 +171,16 @@ def _end_holders(path: Path) -> list[int]:
     for entry in os.listdir("/proc"):
         if not entry.isdigit() or int(entry) == os.getpid():
             continue
-        if _has_open(int(entry), mine):
+        if _has_locked(int(entry), mine):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(int(entry), signal.SIGKILL)
                 ended.append(int(entry))
     return ended
 
 
-def _has_open(pid: int, wanted: os.stat_result) -> bool:
+def _has_locked(pid: int, wanted: os.stat_result) -> bool:
+    """Whether it has the lock open and locked, as the owner's children do by what they inherited (proc(5), fdinfo: a
+    "lock:" line stands where a lock hangs on that very open file); who looks at it only has it open."""
     try:
         fds = os.listdir(f"/proc/{pid}/fd")
     except OSError:
@@ -154,7 +188,8 @@ def _has_open(pid: int, wanted: os.stat_result) -> bool:
     for fd in fds:
         with contextlib.suppress(OSError):
             there = os.stat(f"/proc/{pid}/fd/{fd}")
-            if (there.st_dev, there.st_ino) == (wanted.st_dev, wanted.st_ino):
+            same = (there.st_dev, there.st_ino) == (wanted.st_dev, wanted.st_ino)
+            if same and "FLOCK" in Path(f"/proc/{pid}/fdinfo/{fd}").read_text():
                 return True
     return False
 

@@ -44,14 +44,21 @@ def digest(path: Path | str) -> str | None:
 def _once(path: Path | str, read: Callable[[Path], Any]) -> Any:
     """read(path); of a file that this process has read and that was not touched since, what it got then. doit and we
     ask for each input, by different names. Its time of change counts: that is not set at will, as its mtime is."""
+    key = _key(path)
+    if key is None:
+        return None
+    if key not in _read:
+        _read[key] = read(Path(path))
+    return _read[key]
+
+
+def _key(path: Path | str) -> tuple[int, ...] | None:
+    """What a file is while nobody touches it (stat(2)); None where there is none."""
     try:
         stat = os.stat(path)
     except OSError:
         return None
-    key = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
-    if key not in _read:
-        _read[key] = read(Path(path))
-    return _read[key]
+    return (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
 
 
 class Receipts:
@@ -70,9 +77,13 @@ class Receipts:
         whole = all(isinstance(inputs.get(name), kind) for name, kind in SHAPE.items())
         return value if whole and all(isinstance(old, str) for old in inputs["files"].values()) else None
 
-    def now(self, inputs: Inputs) -> dict[str, Any]:
-        """The fingerprint of `inputs` as they are on disk now."""
-        return fingerprint(inputs, self._hash, lambda stage: digest(self.paths.receipt(stage)))
+    def now(self, inputs: Inputs, *, times: bool = False) -> dict[str, Any]:
+        """The fingerprint of `inputs` as they are on disk; with `times` also when each file was last touched: that is
+        none of a receipt (core/fingerprint.py, settled)."""
+        found = fingerprint(inputs, self._hash, lambda stage: digest(self.paths.receipt(stage)))
+        if times:
+            found["times"] = {path: _key(self.paths.root / path) for path in inputs.files}
+        return found
 
     def changes(self, stage: str, inputs: Inputs) -> list[Change]:
         """Why `stage` is stale; empty: fresh."""
@@ -85,7 +96,8 @@ class Receipts:
 
     def write(self, stage: str, inputs: Mapping[str, Any], results: Mapping[str, Any]) -> None:
         for path, digest in inputs["files"].items():
-            self._keep(path, digest)
+            if digest != MISSING:
+                self._keep(path, digest)
         write_json(self.paths.receipt(stage), {"stage": stage, "inputs": inputs, "results": results})
 
     def tell(self, change: Change) -> str:

@@ -17,12 +17,15 @@ from kbuild_tasks.effects.files import write_atomic
 from kbuild_tasks.effects.receipts import digest
 from kbuild_tasks.plugin.stream import warn
 
+FORGOTTEN = "forgotten:"  # beside the tasks; no task has a colon at its end
+ALL = "*"
+
 
 class AtomicJson(JsonDB):
     """doit backend "kbuild". A damaged file counts as none: the receipts are the truth."""
 
     desc = "json, saved atomically after each task"
-    started_empty = False  # no database at start: receipts alone decide (plugin/action.py)
+    forgetting = False  # a command of the user's takes records away; a run takes away that of a task that failed
 
     def __init__(self, name: str, codec: Any, *, module_name: str | None = None) -> None:
         self.name, self.codec, self._dirty, self._warned = name, codec, False, False
@@ -31,28 +34,32 @@ class AtomicJson(JsonDB):
         except (OSError, ValueError):
             found = None
         known = found if isinstance(found, dict) else {}
+        told = known.pop(FORGOTTEN, [])
         self._db = {task: kept for task, kept in known.items() if _whole(kept)}
-        if found is not known or len(self._db) != len(known):
-            type(self).started_empty = True
+        self._forgotten = {task for task in told if isinstance(task, str)} if isinstance(told, list) else set()
 
     def set(self, task_id: str, dependency: str, value: Any) -> None:
         if dependency == "_values_:":
             return
         self._dirty = True
         super().set(task_id, dependency, value)
+        self._forgotten.discard(task_id)
         if dependency == "deps:":  # the last write of Dependency.save_success()
             self.dump()
 
     def forgotten(self, task_id: str) -> bool:
-        """Whether doit runs a task whatever its receipt says: its record was removed (doit forget). With no record at
-        all the database is new or lost, and receipts decide."""
-        return not self.started_empty and self.get(task_id, "deps:") is None
+        """Whether it runs whatever its receipt says: `doit forget`. A record that is missing says nothing of that: the
+        database may be new, or lost, or the run ended before it."""
+        return task_id in self._forgotten or (ALL in self._forgotten and self.get(task_id, "deps:") is None)
 
     def remove(self, task_id: str) -> None:
-        self._dirty = self._dirty or task_id in self._db
+        if self.forgetting:
+            self._forgotten.add(task_id)
+        self._dirty = self._dirty or self.forgetting or task_id in self._db
         super().remove(task_id)
 
     def remove_all(self) -> None:
+        self._forgotten = {ALL}
         self._dirty = True
         super().remove_all()
 
@@ -62,7 +69,8 @@ class AtomicJson(JsonDB):
             return
         try:
             Path(os.path.dirname(self.name) or ".").mkdir(parents=True, exist_ok=True)
-            write_atomic(Path(self.name), self.codec.encode(self._db))
+            forgotten = {FORGOTTEN: sorted(self._forgotten)} if self._forgotten else {}
+            write_atomic(Path(self.name), self.codec.encode({**self._db, **forgotten}))
             self._dirty = False
         except OSError as error:
             if not self._warned:
@@ -70,10 +78,13 @@ class AtomicJson(JsonDB):
             self._warned = True
 
 
-def forgotten(dep_manager: Any) -> Callable[[str], bool]:
-    """AtomicJson.forgotten of the database in use; of another one (doit --backend) nothing is known."""
-    unknown: Callable[[str], bool] = lambda task: False  # noqa: E731
-    return getattr(dep_manager.backend, "forgotten", unknown)
+def told(dep_manager: Any) -> tuple[Callable[[str], bool], bool]:
+    """AtomicJson.forgotten of the database in use, and whether that is another one (doit --backend), of which nothing
+    is known: there doit alone decides what runs."""
+    database = dep_manager.backend
+    if isinstance(database, AtomicJson):
+        return database.forgotten, False
+    return (lambda task: False), True
 
 
 def _whole(kept: Any) -> bool:

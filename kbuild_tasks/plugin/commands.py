@@ -47,12 +47,13 @@ class Plan(DoitCmdBase):
 
     def _execute(self, as_json: bool) -> int:
         from kbuild_tasks.plugin import plan, rollout_status
-        from kbuild_tasks.plugin.backend import forgotten
+        from kbuild_tasks.plugin.backend import told
         from kbuild_tasks.plugin.stream import Guarded
         from kbuild_tasks.plugin.tasks import current
 
         self.outstream: Any = Guarded(self.outstream)
-        steps = plan.plan(current(), forgotten(self.dep_manager))
+        current().learn(*told(self.dep_manager))
+        steps = plan.plan(current())
         rollout = rollout_status.plan(current())
         if as_json:
             self.outstream.write(json.dumps(plan.as_json(steps, rollout), indent=1) + "\n")
@@ -94,13 +95,14 @@ class Status(DoitCmdBase):
 
     def _execute(self, as_json: bool, ask: bool) -> int:
         from kbuild_tasks.plugin import status
-        from kbuild_tasks.plugin.backend import forgotten
+        from kbuild_tasks.plugin.backend import told
         from kbuild_tasks.plugin.stream import Guarded
         from kbuild_tasks.plugin.tasks import current
 
         self.outstream: Any = Guarded(self.outstream)
         try:
-            value = status.status(current(), ask, forgotten(self.dep_manager))
+            current().learn(*told(self.dep_manager))
+            value = status.status(current(), ask)
         except KbuildError as error:
             self.outstream.write(error.render() + "\n")
             return 1

@@ -6,7 +6,6 @@ results in (early cut-off), so it is told as "maybe". prepare runs when a stage 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -26,13 +25,12 @@ class Step:
     at_least: bool = False  # of objects: the .config may change too, and what that touches is known to kbuild alone
 
 
-def plan(pipeline: Pipeline, forgotten: Callable[[str], bool] = lambda task: False) -> list[Step]:
-    """Every task that plain `doit` looks at, in the order in which it would run. forgotten: by `doit forget`."""
+def plan(pipeline: Pipeline) -> list[Step]:
+    """Every task that plain `doit` looks at, in the order in which it would run."""
     states: dict[str, Step] = {}
-    pipeline.learn(forgotten)
     for task in (*(f"sync:{node.name}" for node in pipeline.project.cluster.active), *STAGES):
         step = _step(pipeline, task, states)
-        if step.state in ("fresh", "maybe") and pipeline.receipts.read(task) and forgotten(task):
+        if step.state in ("fresh", "maybe") and pipeline.receipts.read(task) and pipeline.forgotten(task):
             step = replace(step, state="run", why=["forgotten (doit forget)"])
         elif step.state == "broken" and (same := [s.task for s in states.values() if s.why == step.why]):
             step = replace(step, why=[f"as {same[0]}"])

@@ -107,8 +107,8 @@ class Recorder:
         cut = error is not None or interrupt.received is not None
         if cut:
             shell.stop_all()
-        if self.acted:
-            for line in self.pipeline.leave_build_mode(self.started, cut):
+        if self.acted and lock.held(self.pipeline.project.paths.build / ".lock"):  # else the nodes are another run's
+            for line in self.pipeline.nodes.leave(cut):
                 self.warn(line)
         self.failed = self.failed or (error is not None and interrupt.received is None)
         if cut or self.failed or self._any_failed():

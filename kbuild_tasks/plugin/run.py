@@ -20,6 +20,7 @@ from doit.cmd_resetdep import ResetDep as DoitResetDep
 from doit.cmd_run import Run as DoitRun
 
 asked: list[str] = []  # tasks named on the command line, known before dodo.py is read
+options: dict[str, Any] = {}  # of the command line
 
 
 class Run(DoitRun):
@@ -32,6 +33,7 @@ class Run(DoitRun):
 
         reserve()
         asked[:] = args
+        options.update(params)
         return super().execute(params, args)
 
     @functools.wraps(DoitRun._execute)  # doit reads the names of its parameters
@@ -79,6 +81,7 @@ def _locked(command: type[DoitCmdBase]) -> type[DoitCmdBase]:
     def execute(self: Any, *args: Any, **options: Any) -> Any:
         from kbuild_tasks.core.errors import KbuildError
         from kbuild_tasks.effects import lock
+        from kbuild_tasks.plugin.backend import AtomicJson
 
         pipeline = _loaded()
         if pipeline is not None and not options.get("dryrun"):
@@ -87,6 +90,7 @@ def _locked(command: type[DoitCmdBase]) -> type[DoitCmdBase]:
             except KbuildError as error:
                 sys.stderr.write(error.render() + "\n")
                 return 1
+            AtomicJson.forgetting = True
         return command._execute(self, *args, **options)
 
     return type(command.__name__, (command,), {"_execute": execute, "name": command.get_name()})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 from kbuild_tasks.core.visible import visible
@@ -14,13 +13,11 @@ from kbuild_tasks.plugin.plan import plan
 from kbuild_tasks.plugin.tasks import Pipeline
 
 
-def status(
-    pipeline: Pipeline, ask: bool = False, forgotten: Callable[[str], bool] = lambda task: False
-) -> dict[str, Any]:
+def status(pipeline: Pipeline, ask: bool = False) -> dict[str, Any]:
     """Plain JSON: {"running", "last_run", "nodes", "artifacts", "stale", "rollout"}."""
     paths = pipeline.project.paths
     manifest = read_record(paths.artifacts / "manifest.json")
-    steps = plan(pipeline, forgotten)
+    steps = plan(pipeline)
     return {
         "running": lock.holder(paths.build / ".lock"),
         "last_run": read_record(paths.build / "last-run.json") or None,

@@ -11,22 +11,23 @@ from __future__ import annotations
 import importlib
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from kbuild_tasks.core.errors import KbuildError
+from kbuild_tasks.core.fingerprint import settled
 from kbuild_tasks.core.model import Inputs, Node, Outcome
 from kbuild_tasks.effects import lock
 from kbuild_tasks.effects.context import Context
-from kbuild_tasks.effects.files import read_record, write_atomic
+from kbuild_tasks.effects.files import write_atomic
 from kbuild_tasks.effects.project import Project
 from kbuild_tasks.effects.receipts import Receipts
 from kbuild_tasks.plugin import interrupt, run
 from kbuild_tasks.plugin.action import StageAction
-from kbuild_tasks.plugin.backend import AtomicJson
+from kbuild_tasks.plugin.buildmode import Nodes
 from kbuild_tasks.plugin.rollout import RolloutTasks
 from kbuild_tasks.plugin.told import Cleaning, Freshness
 
@@ -69,8 +70,10 @@ class Pipeline:
             raise InvalidDodoFile(error.render()) from None
         self.receipts = Receipts(self.project.paths)
         self.forgotten: Callable[[str], bool] = lambda task: False  # by `doit forget`; see learn()
+        self.doit_decides = False
         self._declared: dict[str, Inputs] = {}
         self._guard = threading.Lock()
+        self.nodes = Nodes(self)
         _current.append(self)
 
     def doit_config(self) -> dict[str, Any]:
@@ -127,9 +130,9 @@ class Pipeline:
         will_run = any(self.forgotten(stage) or self.why(stage) for stage in later)
         return missing if missing and (not later or will_run) else []
 
-    def learn(self, forgotten: Callable[[str], bool]) -> None:
-        """What was forgotten, as soon as doit's database is open."""
-        self.forgotten = forgotten
+    def learn(self, forgotten: Callable[[str], bool], doit_decides: bool) -> None:
+        """What was forgotten, as soon as doit's database is open (plugin/backend.py, told)."""
+        self.forgotten, self.doit_decides = forgotten, doit_decides
 
     def _lost(self, task: str, results: Any) -> list[str]:
         lost = getattr(_module(task.partition(":")[0]), "lost", None)
@@ -168,7 +171,7 @@ class Pipeline:
             "name": node.name,
             "doc": f"gather facts of {node.name} and enter build mode",
             "uptodate": [False],
-            "actions": [self.action(task, partial(self.act, task, node))],
+            "actions": [self.action(task, partial(self.nodes.enter, task, node))],
         }
 
     def _release(self) -> dict[str, Any]:
@@ -176,7 +179,7 @@ class Pipeline:
             "basename": "release",
             "doc": "leave build mode on all nodes, the coordinator's tmpfs included",
             "uptodate": [False],
-            "actions": [self.action("release", self._release_all)],
+            "actions": [self.action("release", self.nodes.release_all)],
         }
 
     def _files(self, task: str) -> dict[str, Any]:
@@ -195,82 +198,41 @@ class Pipeline:
 
     def _run(self, task: str, node: Node | None = None) -> Outcome:
         """A task with a receipt: removed first, written last."""
-        self._lock()
-        inputs = self.declared(task)
+        self.take_lock()
         why = self.why(task)
-        if not why and AtomicJson.started_empty:
-            return Outcome("already so", run={"state": "fresh"})
-        before = self.receipts.now(inputs)
+        if not why and not (self.forgotten(task) or self.doit_decides or run.options.get("always")):
+            return Outcome("already so", run={"state": "fresh"})  # doit's database is new, or lost: receipts decide
+        before = self._now(task)
         self.receipts.remove(task)
         outcome = self.act(task, node)
         if outcome.final:
-            self.receipts.write(task, before, outcome.results)
+            self.receipts.write(task, settled(before, self._now(task)), outcome.results)
         warnings = (*outcome.warnings, *self.project.remarks(task))
         return Outcome(outcome.message, run={**outcome.run, "why": why}, warnings=warnings)
 
+    def _now(self, task: str) -> dict[str, Any]:
+        """A fingerprint of what lies there at this moment: a run takes hours, and what was read at its start may be
+        another commit's by now."""
+        verb, _, name = task.partition(":")
+        project = Project(self.project.cluster)
+        inputs = _module(verb).inputs(project, *([project.cluster.nodes[name]] if name else []))
+        return Receipts(self.project.paths).now(inputs, times=True)
+
     def act(self, task: str, node: Node | None = None, rollout: Any = None) -> Outcome:
         """Run a stage; its log starts anew."""
-        self._lock()
-        context = replace(self._context(task, node), rollout=rollout)
+        self.take_lock()
+        context = replace(self.context(task, node), rollout=rollout)
         write_atomic(context.log, f"doit {task}\n", durable=False)
         outcome: Outcome = _module(task.partition(":")[0]).run(context)
         return outcome
 
-    def _context(self, task: str, node: Node | None) -> Context:
+    def context(self, task: str, node: Node | None) -> Context:
         from kbuild_tasks.plugin.progress import show
 
         known = {stage: receipt for stage in STAGES if (receipt := self.receipts.read(stage))}
         return Context(self.project.cluster, self.project.paths, task, node, known, show)
 
-    def leave_build_mode(self, since: float, everywhere: bool) -> list[str]:
-        """Put back the nodes that a run which began at `since` (epoch) prepared, or all (a run that was interrupted may
-        have left one half-way); returns what went wrong, a line a node.
-
-        Called when a run ends (plugin/record.py), not as doit's teardown: doit runs those in every thread that finds
-        no more work (MRunner.execute_task_subprocess), so `doit compile` would lose its workers while it compiles.
-        """
-        prepared = []
-        for node in self.project.cluster.active:
-            facts = read_record(self.project.paths.facts(node.name))
-            touched = facts.get("reached") or facts.get("unsure")
-            if everywhere or (touched and _number(facts.get("at")) >= since):
-                prepared.append(node)
-        left = self._leave_all(prepared, tree=False)
-        failed = [told for told in left.values() if isinstance(told, KbuildError)]
-        return [f"not released: {error.message}; {error.hint or 'later: doit release'}" for error in failed]
-
-    def _release_all(self) -> Outcome:
-        self._lock()
-        left = self._leave_all(self.project.cluster.active, tree=True)
-        failed = {name: told for name, told in left.items() if isinstance(told, KbuildError)}
-        if failed:
-            lines = [error.message for error in failed.values()]
-            lines += [str(told) for name, told in left.items() if name not in failed]
-            raise KbuildError(f"{' '.join(failed)} not released", next(iter(failed.values())).hint, evidence=lines)
-        return Outcome("; ".join(str(line) for line in left.values()))
-
-    def _leave_all(self, nodes: Sequence[Node], tree: bool) -> dict[str, str | KbuildError]:
-        """What became of each node, a line or an error, all at once."""
-        if not nodes:
-            return {}
-        from concurrent.futures import ThreadPoolExecutor
-
-        from kbuild_tasks.effects import shell
-
-        def leave(node: Node) -> str | KbuildError:
-            context = self._context(f"release:{node.name}", node)
-            try:
-                line: str = _module("release").release_node(context, node, tree=tree)
-                return line
-            except KbuildError as error:
-                return error
-            except OSError as error:
-                return KbuildError(f"{error.filename or node.name}: {error.strerror or error}")
-
-        with ThreadPoolExecutor(len(nodes), initializer=shell.permit) as pool:
-            return {node.name: told for node, told in zip(nodes, pool.map(leave, nodes), strict=True)}
-
-    def _lock(self) -> None:
+    def take_lock(self) -> None:
         with self._guard:
             lock.acquire(self.project.paths.build / ".lock")
 
@@ -286,10 +248,6 @@ class Pipeline:
         from kbuild_tasks.plugin.clean import clean
 
         clean(self.project.paths, task, dryrun)
-
-
-def _number(value: Any) -> float:
-    return value if isinstance(value, int | float) else 0
 
 
 def _module(verb: str) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 from doit.dependency import UptodateCalculator
 
 from kbuild_tasks.core.errors import KbuildError
-from kbuild_tasks.plugin.backend import forgotten
+from kbuild_tasks.plugin.backend import told
 
 
 class Freshness(UptodateCalculator):
@@ -18,7 +18,7 @@ class Freshness(UptodateCalculator):
     """
 
     def __init__(
-        self, task: str, why: Callable[[], Sequence[str]], learn: Callable[[Callable[[str], bool]], None]
+        self, task: str, why: Callable[[], Sequence[str]], learn: Callable[[Callable[[str], bool], bool], None]
     ) -> None:
         super().__init__()
         self._task, self._why, self._learn = task, why, learn
@@ -26,8 +26,8 @@ class Freshness(UptodateCalculator):
 
     def setup(self, dep_manager: Any, tasks_dict: Any) -> None:
         super().setup(dep_manager, tasks_dict)
-        self._forgotten = forgotten(dep_manager)
-        self._learn(self._forgotten)
+        self._forgotten, doit_decides = told(dep_manager)
+        self._learn(self._forgotten, doit_decides)
 
     def __call__(self) -> bool:
         return not self._told()

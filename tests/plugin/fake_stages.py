@@ -4,7 +4,7 @@ slow or to fail. The real ones are tested with the real kernel in tests/lab.
 FAKE_SLEEP="patch:5" sleeps in a child process, FAKE_FAIL="compile" fails, FAKE_BUG="configure" raises what no stage
 should raise. Each run() appends its name to build/trace. FAKE_TREE=1 makes a tree in workdir, which the real stages'
 lost() then look at; with FAKE_PKGBUILD=1 every stage asks for the PKGBUILD. FAKE_BARE=1: extract has no file of its
-own, as the real one of a source that does not lie beside the PKGBUILD.
+own, as the real one of a source that does not lie beside the PKGBUILD. FAKE_AT: what the clock says in prepare.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def _run(context) -> Outcome:
     if task == os.environ.get("FAKE_BUG"):
         raise ZeroDivisionError("a bug")
     if verb == "prepare":
-        record = {"reached": True, "state": "ready", "at": time.time()}
+        record = {"reached": True, "state": "ready", "at": float(os.environ.get("FAKE_AT", time.time()))}
         if context.node.name == os.environ.get("FAKE_SLOW"):
             record |= {"reached": False, "state": "left-out", "unsure": True}
         write_json(context.paths.facts(context.node.name), record)

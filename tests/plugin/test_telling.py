@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+BUILD = ["extract", "patch", "configure", "compile", "package"]
+
 
 def test_what_was_forgotten_is_planned_and_stale(built) -> None:
     built.doit("forget", "configure")
@@ -26,6 +28,40 @@ def test_a_task_without_files_is_forgotten_too(bench) -> None:
     bench.doit("forget", "extract", FAKE_BARE="1")
     assert "done   extract" in bench.doit(FAKE_BARE="1")
     assert "fresh  extract" in bench.doit(FAKE_BARE="1")
+
+
+def test_what_was_forgotten_without_a_database_runs(built) -> None:
+    (built.root / "build/.doit.json").unlink()
+    built.doit("forget", "configure")
+    assert "run    configure    forgotten (doit forget)" in built.doit("plan")
+    built.doit()
+    assert [task for task in built.trace() if task in BUILD] == ["configure"]
+    assert json.loads(built.doit("plan", "--json"))["fresh"]
+
+
+def test_all_is_forgotten(built) -> None:
+    built.doit("forget", "--all")
+    told = json.loads(built.doit("plan", "--json"))["tasks"]
+    assert {step["state"] for step in told if not step["task"].startswith("prepare")} == {"run"}
+    built.doit("patch")
+    assert "forgotten" in built.doit("plan"), "what that run did not reach"
+    built.doit()
+    assert json.loads(built.doit("plan", "--json"))["fresh"]
+
+
+def test_a_run_that_ended_early_forgot_nothing(built) -> None:
+    """The database was lost, and the next run got no further than patch: receipts go on to decide."""
+    (built.root / "build/.doit.json").unlink()
+    built.doit("patch")
+    assert json.loads(built.doit("plan", "--json"))["fresh"]
+    built.doit()
+    assert [task for task in built.trace() if task in BUILD] == []
+
+
+def test_always_is_heeded_without_a_database(built) -> None:
+    (built.root / "build/.doit.json").unlink()
+    built.doit("-a", "configure")
+    assert [task for task in built.trace() if task in BUILD] == ["extract", "patch", "configure"]
 
 
 def test_another_backend_of_doit_is_no_traceback(built) -> None:

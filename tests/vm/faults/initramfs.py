@@ -8,11 +8,11 @@ from collections.abc import Iterator
 
 from kbuild_tasks.lab.lab import Lab
 from tests.vm.faults import Row
-from tests.vm.faults.matrix import Fault, faults
+from tests.vm.faults.matrix import Fault, cut, faults
 from tests.vm.rollout_project import Rollout
 
 PROJECT = Rollout.of_debian
-CUT = "truncate -s 60% /boot/kbuild/$build/initrd.img"
+CUT = cut("/boot/kbuild/$build/initrd.img")
 FAULTS = (
     Fault("initramfs cut short, before arming", CUT, "other bytes", refused=True),
     Fault("initramfs cut short, after arming", CUT, "the new kernel panicked", after=True),

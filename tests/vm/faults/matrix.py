@@ -55,6 +55,10 @@ def options(words: str) -> str:
     return f"sed -i 's|^options .*|& {words}|' {ENTRY}"
 
 
+def cut(file: str) -> str:
+    return f'truncate -s "$(($(stat -c %s {file}) * 6 / 10))" {file}'
+
+
 OLD_KERNEL = "k=$(ls /boot/vmlinuz-*cloud*); i=$(ls /boot/initrd.img-*cloud*)"
 FLIP = "printf x | dd of=FILE bs=1 seek=999999 conv=notrunc status=none"
 NO_NETWORK = "systemd.mask=systemd-networkd.service systemd.mask=systemd-networkd.socket"
@@ -63,7 +67,7 @@ FAULTS = (
     Fault("init dies (panic)", options("init=/bin/false"), "the new kernel panicked"),
     Fault("entry torn, before arming", f": > {ENTRY}", "has no boot entry", refused=True),
     Fault("entry torn, after arming", f": > {ENTRY}", "came back", after=True),
-    Fault("kernel cut short, before arming", f"truncate -s 60% {KERNEL}", "other bytes", refused=True),
+    Fault("kernel cut short, before arming", cut(KERNEL), "other bytes", refused=True),
     Fault("kernel flipped, before arming", FLIP.replace("FILE", KERNEL), "other bytes", refused=True),
     Fault("another kernel under its name", f"cp /boot/vmlinuz-*cloud* {KERNEL}", "other bytes", refused=True),
     Fault(
