@@ -20,6 +20,7 @@ from typing import IO, Any
 
 from kbuild_tasks.core.errors import EVIDENCE_LINES, CommandFailed, KbuildError
 
+LEFT_BEHIND = 4  # ticks
 _children: set[subprocess.Popen[bytes]] = set()
 _guard = threading.Lock()
 _stopping = threading.Event()
@@ -109,7 +110,7 @@ def run_lines(
     tick: Callable[[], None] | None = None,
 ) -> int:
     """Run a long program; each line of its output goes to the log and to on_line, tick() is called about 4 times
-    a second meanwhile. Returns the exit status."""
+    a second meanwhile. What it leaves running in its session is ended a second after it. Returns the exit status."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with (
         open(log, "ab") as sink,
@@ -118,9 +119,8 @@ def run_lines(
         ) as child,
     ):
         ended = threading.Event()
-        ticker = threading.Thread(target=_ticks, args=(ended, tick), daemon=True) if tick else None
-        if ticker:
-            ticker.start()
+        ticker = threading.Thread(target=_ticks, args=(child, ended, tick), daemon=True)
+        ticker.start()
         try:
             assert child.stdout is not None
             for raw in child.stdout:
@@ -130,13 +130,19 @@ def run_lines(
             return child.wait()
         finally:
             ended.set()
-            if ticker:
-                ticker.join()
+            ticker.join()
 
 
-def _ticks(ended: threading.Event, tick: Callable[[], None]) -> None:
+def _ticks(child: subprocess.Popen[bytes], ended: threading.Event, tick: Callable[[], None] | None) -> None:
+    """Until the output ends. A job that the program left in the background (`make htmldocs &`) holds it open, and
+    works on in a tree that the next stage takes for finished."""
+    alone = 0
     while not ended.wait(0.25):
-        tick()
+        if tick:
+            tick()
+        alone += child.poll() is not None
+        if alone >= LEFT_BEHIND:
+            _signal_group(child, signal.SIGTERM if alone < 2 * LEFT_BEHIND else signal.SIGKILL)
 
 
 @contextlib.contextmanager

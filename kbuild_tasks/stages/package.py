@@ -83,7 +83,7 @@ def run(ctx: Context) -> Outcome:
         ctx.receipts,
         package_inputs={"values": {"package": pkgbuild.digest("package"), "sha256": pkgbuild.sha256}},
         nodes=_nodes(paths, ctx.receipts),
-        commit=_commit(paths.root, _files(ctx)),
+        commit=_commit(paths.root, _files(ctx)) if _as_built(ctx, pkgbuild) else None,
     )
     publish(paths.artifacts, staging, packages, manifest)
     results = {
@@ -231,6 +231,13 @@ def _files(ctx: Context) -> list[str]:
     for receipt in ctx.receipts.values():
         named.update(receipt.get("inputs", {}).get("files", ()))
     return sorted(named)
+
+
+def _as_built(ctx: Context, pkgbuild: Pkgbuild) -> bool:
+    """Whether every file is what the stages have read: another commit may have been checked out since."""
+    read = {path: digest for receipt in ctx.receipts.values() for path, digest in receipt["inputs"]["files"].items()}
+    read[ctx.cluster.kernel.pkgbuild] = pkgbuild.sha256
+    return all(sha256_file(ctx.paths.root / path) == digest for path, digest in read.items())
 
 
 def _commit(root: Path, files: Sequence[str]) -> str | None:

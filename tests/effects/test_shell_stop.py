@@ -5,7 +5,9 @@ from __future__ import annotations
 import signal
 import subprocess
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -55,3 +57,14 @@ def test_a_signal_in_the_moment_of_a_start_leaves_no_child(monkeypatch: pytest.M
             signal.raise_signal(signal.SIGUSR1)
     finally:
         signal.signal(signal.SIGUSR1, before)
+
+
+def test_what_a_program_leaves_in_the_background_is_ended(tmp_path: Path) -> None:
+    """Else its output would stay open for as long as that job works."""
+    lines: list[str] = []
+    script = "sleep 600 & echo $!; exit 7"
+    began = time.monotonic()
+    assert shell.run_lines(["sh", "-c", script], lines.append, log=tmp_path / "log") == 7
+    assert time.monotonic() - began < 30
+    status = Path(f"/proc/{lines[0]}/stat")
+    assert not status.exists() or status.read_text().rpartition(")")[2].split()[0] == "Z"

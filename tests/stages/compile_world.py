@@ -87,7 +87,9 @@ class Small(World):
 
     @property
     def cluster(self) -> Cluster:
-        return replace(super().cluster, nodes=getattr(self, "nodes", {"n1": Node("n1", "127.0.0.1")}))
+        cluster = super().cluster
+        build = replace(cluster.build, ccache=getattr(self, "ccache", 0))
+        return replace(cluster, build=build, nodes=getattr(self, "nodes", {"n1": Node("n1", "127.0.0.1")}))
 
     @property
     def tree(self) -> Path:

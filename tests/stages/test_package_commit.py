@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
-from kbuild_tasks.stages.package import _commit
+from kbuild_tasks.effects.files import sha256_file
+from kbuild_tasks.stages.package import _as_built, _commit
 
 FILES = ["cluster.yaml", "patches/a b.patch"]
 
@@ -48,3 +51,15 @@ def test_a_project_that_git_ignores_is_in_no_commit(project: Path) -> None:
 
 def test_no_repository(tmp_path: Path) -> None:
     assert _commit(tmp_path, FILES) is None
+
+
+def test_another_commit_that_was_checked_out_while_it_was_compiled(project: Path) -> None:
+    """It is clean, and it is not what the stages have read."""
+    digests = {name: sha256_file(project / name) for name in FILES}
+    pkgbuild = SimpleNamespace(sha256=digests["cluster.yaml"])
+    cluster = SimpleNamespace(kernel=SimpleNamespace(pkgbuild="cluster.yaml"))
+    receipts = {"patch": {"inputs": {"files": digests}}, "compile": {"inputs": {"files": {}}}}
+    context: Any = SimpleNamespace(cluster=cluster, receipts=receipts, paths=SimpleNamespace(root=project))
+    assert _as_built(context, cast(Any, pkgbuild))
+    (project / FILES[1]).write_text("of another commit\n")
+    assert not _as_built(context, cast(Any, pkgbuild))
