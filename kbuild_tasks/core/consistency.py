@@ -7,7 +7,7 @@ meaning, so these are functions. Each looks only at what has the right type, so 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from kbuild_tasks.core import suggest, units
@@ -30,7 +30,7 @@ _NEVER_BELOW = frozenset(
 
 def disagreements(tree: Tree, root: Path) -> list[Problem]:
     """All that is wrong in the tree of cluster.yaml and needs no disk to tell; `root` is the project, absolute."""
-    problems = [*_workdir(tree, root)]
+    problems = [*_workdir(tree, root), *_ccache_dir(tree)]
     problems += _amounts(tree)
     problems += _waivers(tree)
     problems += _window(tree)
@@ -63,8 +63,18 @@ def _workdir(tree: Tree, root: Path) -> Iterator[Problem]:
     elif _in_home(parts).startswith("."):
         what = f"{word(path)} is where programs keep their own files, and a tmpfs may be mounted there"
         yield Problem(line, where, what, advice)
-    elif root.is_relative_to(path):
+    elif root.is_relative_to(path) or root.is_relative_to(f"{path.rstrip('/')}.state"):
         yield Problem(line, where, f"{word(path)} holds the project itself, and a tmpfs may be mounted there", advice)
+    elif PurePosixPath(path).is_relative_to(root):
+        yield Problem(line, where, f"{word(path)} lies in the project, and a tmpfs may hide what is there", advice)
+
+
+def _ccache_dir(tree: Tree) -> Iterator[Problem]:
+    line, path = entry_at(tree, "build", "ccache_dir")
+    _, workdir = entry_at(tree, "build", "workdir", "path")
+    if isinstance(path, str) and isinstance(workdir, str) and _is_below(path, workdir.rstrip("/")):
+        what = f"{word(path)} lies in the workdir, which may be a tmpfs and is lost with it"
+        yield Problem(line, "build.ccache_dir", what, "leave it out (it is beside the workdir), or use another disk")
 
 
 def _is_below(path: str, directory: str) -> bool:

@@ -7,6 +7,7 @@ nothing that kbuild compares. It is left in place when no worker takes part, so 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -92,7 +93,8 @@ def identity(cache: Path, name: str = "gcc") -> dict[str, str]:
         "text": ask(path, "--version").partition("\n")[0].strip(),
     }
     files = {program: [where, _stamp(where)] for program, where in programs.items()}
-    write_json(cache, {"identity": told, "compiler": path, "files": files})
+    with contextlib.suppress(OSError):  # it is asked again next time
+        write_json(cache, {"identity": told, "compiler": path, "files": files})
     return told
 
 

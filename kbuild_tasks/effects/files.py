@@ -6,8 +6,11 @@ import contextlib
 import hashlib
 import json
 import os
+import shlex
 from pathlib import Path
 from typing import Any
+
+from kbuild_tasks.core.errors import KbuildError
 
 
 def write_atomic(path: Path, data: bytes | str, mode: int = 0o644, *, durable: bool = True) -> None:
@@ -88,6 +91,24 @@ def sha256_file(path: Path) -> str | None:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         return None
+
+
+def unreadable(error: OSError) -> KbuildError:
+    """A file of the user's that cannot be opened, in our words."""
+    name = str(error.filename) if error.filename is not None else ""
+    return KbuildError(f"{name or 'a file'}: {error.strerror or error}", f"ls -ld {shlex.quote(name or '.')}")
+
+
+def home() -> str:
+    """HOME, or the account's. Raises KbuildError: a uid without an account, in a container say, has neither."""
+    if known := os.environ.get("HOME"):
+        return known
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_dir
+    except KeyError:
+        raise KbuildError(f"uid {os.geteuid()} has no account, and HOME is not set", "run doit as builder") from None
 
 
 def sha256_text(text: str | bytes) -> str:

@@ -74,7 +74,10 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     `extra` is laid over it; for the compiler front give PATH as f"{front}:{SYSTEM_PATH}": makepkg puts nothing
     before it (BUILDENV has neither distcc nor ccache).
     """
-    user = pwd.getpwuid(os.geteuid())
+    try:
+        user = pwd.getpwuid(os.geteuid())
+    except KeyError:
+        raise KbuildError(f"uid {os.geteuid()} has no account, and makepkg wants one", "run doit as builder") from None
     base = {
         "PATH": SYSTEM_PATH,
         "HOME": os.environ.get("HOME") or user.pw_dir,

@@ -11,6 +11,7 @@ bring a second reading about; makepkg has no such rule either, it simply reads t
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -26,7 +27,7 @@ from kbuild_tasks.core import pkgbuild as core
 from kbuild_tasks.core.errors import ConfigError, KbuildError
 from kbuild_tasks.core.finding import Finding
 from kbuild_tasks.core.pkgbuild import Pkgbuild, Source, check
-from kbuild_tasks.effects.files import read_json, sha256_file, sha256_text, write_json
+from kbuild_tasks.effects.files import home, read_json, sha256_file, sha256_text, write_json
 
 SCRIPT = Path(__file__).with_suffix(".sh")
 SMALL = 4 << 20  # bytes; larger files beside a PKGBUILD are sources, not something that its top level reads
@@ -57,16 +58,16 @@ def load_pkgbuild(path: Path, cache: Path, arch: str) -> Pkgbuild:
     digests = {part: pkgbuild.digest(part) for part in core.PARTS}
     files = [s.url.removeprefix("file://") for s in pkgbuild.sources if s.protocol == "file"]
     key = _key(path, arch, files)
-    write_json(
-        cache, {"key": key, "files": files, "pkgbuild": {**kept, "digests": digests, "undivided": pkgbuild.undivided}}
-    )
+    value = {"key": key, "files": files, "pkgbuild": {**kept, "digests": digests, "undivided": pkgbuild.undivided}}
+    with contextlib.suppress(OSError):  # bash is asked again next time
+        write_json(cache, value)
     return pkgbuild
 
 
 def config_files() -> tuple[Path, ...]:
     """makepkg's configuration files, in the order in which makepkg reads them (makepkg.conf(5))."""
-    own = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "pacman" / "makepkg.conf"
-    return Path("/etc/makepkg.conf"), own if os.access(own, os.R_OK) else Path.home() / ".makepkg.conf"
+    own = Path(os.environ.get("XDG_CONFIG_HOME") or f"{home()}/.config") / "pacman" / "makepkg.conf"
+    return Path("/etc/makepkg.conf"), own if os.access(own, os.R_OK) else Path(home(), ".makepkg.conf")
 
 
 def _key(path: Path, arch: str, files: Iterable[str]) -> dict[str, Any]:

@@ -98,6 +98,7 @@ class Git:
             stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            umask=0o022,  # makepkg's own: modes in packages are none of the caller's
         ) as child:
             try:
                 out, err = child.communicate(stdin, timeout=DEADLINE)

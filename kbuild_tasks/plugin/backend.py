@@ -98,7 +98,10 @@ class ContentChecker(FileChangedChecker):
     equal content."""
 
     def check_modified(self, file_path: str, file_stat: os.stat_result, state: Any) -> bool:
-        return digest(file_path) != state
+        return self.get_state(file_path, state) != state
 
     def get_state(self, dep: str, current_state: Any) -> str | None:
-        return digest(dep)
+        try:
+            return digest(dep)
+        except OSError:
+            return "unreadable"  # the task says so when it runs

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kbuild_tasks.effects.context import Paths
+from kbuild_tasks.effects.files import read_record
 
 
 def made_by(paths: Paths, task: str) -> list[Path]:
@@ -17,9 +18,19 @@ def made_by(paths: Paths, task: str) -> list[Path]:
         "extract": [paths.repository, paths.startdir, paths.state / "pristine"],
         "patch": [paths.builddir, paths.kept, paths.state / "prepare"],
         "configure": [paths.build / "config"],
-        "package": sorted(paths.artifacts.iterdir()) if paths.artifacts.is_dir() else [],
+        "package": _published(paths) if task == "package" else [],
     }
     return [paths.receipt(task), *made.get(task, [])]
+
+
+def _published(paths: Paths) -> list[Path]:
+    """manifest.json, last, and the packages that it names; other files in artifacts/ are the user's."""
+    told = read_record(paths.artifacts / "manifest.json").get("packages")
+    named = [entry.get("file") for entry in told if isinstance(entry, dict)] if isinstance(told, list) else []
+    files = [name for name in named if isinstance(name, str) and name == os.path.basename(name)]
+    return [paths.artifacts / name for file in files for name in (file, f"{file}.sig")] + [
+        paths.artifacts / "manifest.json"
+    ]
 
 
 def clean(paths: Paths, task: str, dryrun: bool) -> None:

@@ -81,14 +81,18 @@ def _locked(command: type[DoitCmdBase]) -> type[DoitCmdBase]:
     def execute(self: Any, *args: Any, **options: Any) -> Any:
         from kbuild_tasks.core.errors import KbuildError
         from kbuild_tasks.effects import lock
+        from kbuild_tasks.effects.files import unreadable
         from kbuild_tasks.plugin.backend import AtomicJson
 
         pipeline = _loaded()
         if pipeline is not None and not options.get("dryrun"):
+            paths = pipeline.project.paths
             try:
-                lock.acquire(pipeline.project.paths.build / ".lock")
-            except KbuildError as error:
-                sys.stderr.write(error.render() + "\n")
+                lock.acquire(paths.build / ".lock")
+                if command is DoitClean and paths.state.is_dir():  # two projects may have one workdir
+                    lock.acquire(paths.state / ".lock", project=str(paths.root))
+            except (KbuildError, OSError) as error:
+                sys.stderr.write((error if isinstance(error, KbuildError) else unreadable(error)).render() + "\n")
                 return 1
             AtomicJson.forgetting = True
         return command._execute(self, *args, **options)

@@ -20,6 +20,8 @@ class Guarded:
     def __init__(self, stream: Any) -> None:
         self._stream = stream
         self.failed = False
+        if hasattr(stream, "reconfigure"):  # what a terminal of another encoding does not have is told as an escape
+            stream.reconfigure(errors="backslashreplace")
 
     def write(self, text: str) -> None:
         self._try(lambda: self._stream.write(text))

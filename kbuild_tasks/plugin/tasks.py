@@ -22,7 +22,7 @@ from kbuild_tasks.core.fingerprint import settled
 from kbuild_tasks.core.model import Inputs, Node, Outcome
 from kbuild_tasks.effects import lock
 from kbuild_tasks.effects.context import Context
-from kbuild_tasks.effects.files import write_atomic
+from kbuild_tasks.effects.files import unreadable, write_atomic
 from kbuild_tasks.effects.project import Project
 from kbuild_tasks.effects.receipts import Receipts
 from kbuild_tasks.plugin import interrupt, run
@@ -61,7 +61,8 @@ class Pipeline:
 
         interrupt.install()
         try:
-            self.project = Project.load(Path(cluster_yaml).resolve())
+            given = Path(cluster_yaml)  # not resolved itself: where it is a link, the project is where the link lies
+            self.project = Project.load(given.parent.resolve() / given.name)
         except KbuildError as error:
             raise InvalidDodoFile(error.render()) from None
         try:
@@ -112,7 +113,10 @@ class Pipeline:
         if task not in self._declared:
             verb, _, name = task.partition(":")
             nodes = [self.project.cluster.nodes[name]] if name else []
-            self._declared[task] = _module(verb).inputs(self.project, *nodes)
+            try:
+                self._declared[task] = _module(verb).inputs(self.project, *nodes)
+            except OSError as error:
+                raise unreadable(error) from None
         return self._declared[task]
 
     def why(self, task: str) -> list[str]:
@@ -121,7 +125,10 @@ class Pipeline:
         What a stage made and is not there any more (a tmpfs after a reboot) makes it stale only if somebody needs it:
         the user, who wants the packages, or a later stage that will run. A reboot alone rebuilds nothing.
         """
-        told = [self.receipts.tell(change) for change in self.receipts.changes(task, self.declared(task))]
+        try:
+            told = [self.receipts.tell(change) for change in self.receipts.changes(task, self.declared(task))]
+        except OSError as error:
+            raise unreadable(error) from None
         receipt = self.receipts.read(task)
         if told or receipt is None:
             return told

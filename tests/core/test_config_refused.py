@@ -370,6 +370,19 @@ def test_workdir_that_holds_the_project(tmp_path: Path) -> None:
         text = BASE.replace("/home/builder/buildtmp", str(workdir))
         error = refused(tmp_path / f"{len(str(workdir))}", text)
         assert "holds the project itself" in error.message
+    for number, name in enumerate(("build", "patches", "a/b")):
+        root = tmp_path / f"in{number}"
+        error = refused(root, BASE.replace("/home/builder/buildtmp", f"{root}/{name}"))
+        assert "lies in the project" in error.message
+    error = refused(tmp_path / "x.state", BASE.replace("/home/builder/buildtmp", str(tmp_path / "x")))
+    assert "holds the project itself" in error.message
+
+
+def test_ccache_in_the_workdir(tmp_path: Path) -> None:
+    text = BASE.replace("{path: /home/builder/buildtmp", "{path: /home/builder/buildtmp", 1)
+    text = text.replace("build:\n", "build:\n  ccache: 5G\n  ccache_dir: /home/builder/buildtmp/ccache\n", 1)
+    error = refused(tmp_path, text)
+    assert "build.ccache_dir" in error.message and "lies in the workdir" in error.message
 
 
 def test_what_is_no_file(tmp_path: Path) -> None:
