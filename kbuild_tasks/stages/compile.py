@@ -19,16 +19,16 @@ from kbuild_tasks.core.later import later
 from kbuild_tasks.core.model import Inputs, Outcome
 from kbuild_tasks.effects import makepkg
 from kbuild_tasks.effects.context import Context, Paths
-from kbuild_tasks.effects.files import read_record, sha256_file, sha256_text
+from kbuild_tasks.effects.files import read_record, sha256_file
 
 if TYPE_CHECKING:
-    from kbuild_tasks.core import diagnostics, elf, hosts
+    from kbuild_tasks.core import diagnostics, hosts
     from kbuild_tasks.core.distcc_log import Distribution
-    from kbuild_tasks.effects import ccache, keep, stale
+    from kbuild_tasks.effects import built, ccache, keep, stale
 else:
-    ccache = later("kbuild_tasks.effects.ccache")
+    built, ccache = later("kbuild_tasks.effects.built"), later("kbuild_tasks.effects.ccache")
     keep, stale = later("kbuild_tasks.effects.keep"), later("kbuild_tasks.effects.stale")
-    diagnostics, elf, hosts = (later(f"kbuild_tasks.core.{name}") for name in ("diagnostics", "elf", "hosts"))
+    diagnostics, hosts = later("kbuild_tasks.core.diagnostics"), later("kbuild_tasks.core.hosts")
 
 FEW = 10  # fallbacks below this number fail no build: three of five objects of an edit say nothing of a cluster
 KEPT_LINES = 4000
@@ -70,7 +70,7 @@ def run(ctx: Context) -> Outcome:
     told, losses, mended, cached = _build(ctx, plan, tree)
     seconds = time.monotonic() - started
     _check_config(ctx, tree, "after")
-    drop_markers(tree)
+    built.drop_markers(tree)
     source = ctx.receipts["patch"]["results"]["tree"]
     dropped = stale.drop_stale(ctx.paths, place, source, ctx.cluster.kernel.arch)
     record = {
@@ -89,7 +89,7 @@ def run(ctx: Context) -> Outcome:
         **({"ccache": ccache.told(cached, len(told.cached), len(told.objects))} if cached else {}),
     }
     _check_share(ctx, plan, told)
-    results = _results(tree)
+    results = built.results(tree)
     unkept = keep.save(ctx.paths, place, source, ctx.cluster.build.keep)
     return Outcome(
         message(told, plan, ctx.cluster.coordinator.name),
@@ -245,56 +245,3 @@ def _warnings(ctx: Context, plan: hosts.HostPlan, told: Distribution, losses: li
         yield from (f"  {line}" for line in grouped(told)[:3])
     if told.untold:
         yield f"distcc's record does not tell where {len(told.untold)} objects were compiled"
-
-
-def _results(tree: Path) -> dict[str, Any]:
-    """What the compiled tree is, by content."""
-    release = tree / "include/config/kernel.release"
-    image = tree / "vmlinux"
-    if not release.is_file() or not image.is_file():
-        missing = release if not release.is_file() else image
-        raise KbuildError(f"build() ended without an error and made no {missing}", "build() must run make in the tree")
-    with open(image, "rb") as file:
-        build_id = elf.build_id(file)
-    return {
-        "kernelrelease": release.read_text().strip(),
-        "vmlinux_sha256": sha256_file(image),
-        "modules_sha256": _modules(tree),
-        "config_sha256": sha256_file(tree / ".config"),
-        **({"build_id": build_id} if build_id else {}),
-        **({"uname_version": version} if (version := _uname_version(tree)) else {}),
-    }
-
-
-def _uname_version(tree: Path) -> str | None:
-    """What the kernel will say to `uname -v`; since 6.1 in utsversion.h, before in compile.h."""
-    for name in ("utsversion.h", "compile.h"):
-        file = tree / "include/generated" / name
-        found = re.search(r'^#define UTS_VERSION "(.*)"$', file.read_text(), re.MULTILINE) if file.is_file() else None
-        if found:
-            return found[1]
-    return None
-
-
-def _modules(tree: Path) -> str:
-    """One digest over every module that was built: an edit of a module leaves vmlinux as it was."""
-    order = tree / "modules.order"  # Documentation/kbuild/kbuild.rst: "records the order in which modules appear"
-    names = order.read_text().split() if order.is_file() else []
-    modules = [name.removesuffix(".o") + ".ko" if name.endswith(".o") else name for name in names]
-    return sha256_text(repr([(name, sha256_file(tree / name)) for name in sorted(modules)]))
-
-
-def drop_markers(tree: Path) -> None:
-    """Remove include/config/<SYMBOL> of options that are off again: headers packages carry that directory.
-
-    kbuild touches such a file when an option changes, also when it goes away, so that what depends on it is made anew
-    (scripts/kconfig/confdata.c, conf_touch_deps); a clean build has none for options that are off. Once make has
-    ended nothing waits for them, and a missing one is no reason to build (they are named by $(wildcard)).
-    """
-    auto = tree / "include/config/auto.conf"
-    if not auto.is_file():
-        return
-    on = {line.partition("=")[0].removeprefix("CONFIG_") for line in auto.read_text().splitlines() if "=" in line}
-    for entry in auto.parent.iterdir():
-        if entry.name not in on and "." not in entry.name and entry.stat().st_size == 0:
-            entry.unlink()

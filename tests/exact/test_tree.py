@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 
 from kbuild_tasks.effects import keep, makepkg
+from kbuild_tasks.effects.built import drop_markers
 from kbuild_tasks.effects.context import Paths
 from kbuild_tasks.effects.leftovers import Mark, mend
 from kbuild_tasks.effects.stale import drop_stale
 from kbuild_tasks.effects.tree import Trees
-from kbuild_tasks.stages.compile import drop_markers
 from tests.exact import small_kernel
 from tests.exact.bench import BASE
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kbuild_tasks.stages.compile import drop_markers
+from kbuild_tasks.effects.built import drop_markers
 
 
 def test_only_markers_of_options_that_are_off_go(tmp_path: Path) -> None:
