@@ -1,7 +1,8 @@
 """What kbuild made, kept on disk while the build tree lies on a tmpfs: a reboot takes the tree, not the work in it.
 
     <state>/kept/files/...     copies of all files of the build tree that its source does not have
-    <state>/kept/kept.json     {"place", "tree", "files": {path: [mtime_ns, mode, size, sha256 or where a link points]}}
+    <state>/kept/kept.json     {"place", "tree", "built" (effects/places.py), "files": {path: [mtime_ns, mode, size,
+                               sha256 or where a link points]}}
 
 Written at the end of each build that make has ended well, and only what differs from what is there: of a tree with
 1,300 objects some 250 MB the first time, then what an edit compiled and the kernel. Brought back where the build tree
@@ -21,9 +22,11 @@ import hashlib
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
+from kbuild_tasks.effects import places
 from kbuild_tasks.effects.context import Paths
 from kbuild_tasks.effects.files import read_record, write_json
 from kbuild_tasks.effects.tree import Trees
@@ -44,8 +47,9 @@ def on_tmpfs(path: Path) -> bool:
     return False
 
 
-def save(paths: Paths, place: str, tree: str, limit: int) -> str | None:
-    """Keep what was built in <builddir>/<place> of the source `tree`; limit: bytes, 0: nothing is kept.
+def save(paths: Paths, place: str, tree: str, limit: int, built: Mapping[str, Any] | None = None) -> str | None:
+    """Keep what was built in <builddir>/<place> of the source `tree`; limit: bytes, 0: nothing is kept. built: what
+    is told there of a build that has ended (effects/places.py).
 
     Returns why nothing is kept where that is no choice of the user's. What was kept before is removed then: it would
     come back with each loss, and cost more each time than it saves.
@@ -55,14 +59,14 @@ def save(paths: Paths, place: str, tree: str, limit: int) -> str | None:
         _forget(paths)
         return None
     try:
-        return _save(paths, place, tree, limit)
+        return _save(paths, place, tree, limit, built)
     except OSError as error:
         with contextlib.suppress(OSError):
             _forget(paths)
         return f"what was built could not be kept ({error.strerror}): a lost tmpfs will cost a whole build"
 
 
-def _save(paths: Paths, place: str, tree: str, limit: int) -> str | None:
+def _save(paths: Paths, place: str, tree: str, limit: int, built: Mapping[str, Any] | None) -> str | None:
     top = paths.builddir / place
     made = dict(_made(top, frozenset(Trees(paths.repository).files(tree))))
     total = sum(size for _, _, size in made.values())
@@ -84,23 +88,28 @@ def _save(paths: Paths, place: str, tree: str, limit: int) -> str | None:
     for name, _ in _made(paths.kept / "files", frozenset()):
         if name not in made:
             (paths.kept / "files" / name).unlink()
-    write_json(paths.kept / "kept.json", {"place": place, "tree": tree, "files": listed}, durable=False)
+    record = {"place": place, "tree": tree, "built": built, "files": listed}
+    write_json(paths.kept / "kept.json", record, durable=False)
     return None
 
 
 def restore(paths: Paths, place: str) -> str | None:
-    """Bring back a build tree that is not there; one line of what was brought, None where nothing was to be done."""
-    top, mark = paths.builddir / place, paths.builddir / ".restoring"
+    """Bring back a build tree that is not there; one line of what was brought, None where nothing was to be done.
+
+    Only where all of it came back is it told there that a build has ended: else make has to run before it is packaged.
+    """
+    top, mark = paths.builddir / place, places.mark(paths, place, "restoring")
     if mark.exists():
         shutil.rmtree(top, ignore_errors=True)
     elif top.exists() and any(top.iterdir()):
         return None
+    places.forget_contents(paths, place)
     kept = read_record(paths.kept / "kept.json")
     trees = Trees(paths.repository)
     if kept.get("place") != place or not trees.has(str(kept.get("tree"))):
         mark.unlink(missing_ok=True)
         return None
-    paths.builddir.mkdir(parents=True, exist_ok=True)
+    mark.parent.mkdir(parents=True, exist_ok=True)
     mark.touch()
     trees.move(top, kept["tree"])
     files = _listed(paths)
@@ -112,6 +121,8 @@ def restore(paths: Paths, place: str) -> str | None:
                 count += 1
             else:
                 target.unlink()
+    if count == len(kept["files"]) and isinstance(kept.get("built"), dict):
+        places.end_build(paths, place, kept["built"])
     mark.unlink()
     lost = f", {len(files) - count} were not whole" if count < len(files) else ""
     return f"{count} files of the last build brought back{lost}"

@@ -133,11 +133,11 @@ class Trees:
         """All paths of a tree, in git's order."""
         return names(self._git("ls-tree", "-r", "-z", "--name-only", "--full-tree", tree).out)
 
-    def move(self, worktree: Path, target: str, clean: bool = False) -> list[str]:
+    def move(self, worktree: Path, target: str, clean: bool = False, left: Sequence[str] = ()) -> list[str]:
         """Bring the tree at `worktree` to `target`, see tree_move.move. Returns the paths that were written."""
         if not self.has(target):
             raise self._git.damaged([f"there is no tree {target}"])
-        return move(self._git, worktree, target, clean)
+        return move(self._git, worktree, target, clean, left)
 
     def snapshot(self, worktree: Path, base: str, exclude: Sequence[str] = ()) -> Snapshot:
         """What lies at `worktree`, without what kbuild made there, see tree_snapshot.snapshot."""

@@ -165,7 +165,7 @@ class Git:
         """The error for objects that are missing or cut short (a power cut, a full disk, somebody's rm)."""
         return KbuildError(
             f"the repository of source trees {self.repository} is damaged",
-            f"rm -rf {shlex.quote(str(self.repository))} && doit forget extract, then doit: it is made anew",
+            f"rm -rf {shlex.quote(str(self.repository))} && doit forget extract patch, then doit: it is made anew",
             evidence=evidence,
         )
 

@@ -39,24 +39,26 @@ OLD_TIME = 1_000_000_000  # 2001-09-09: after 1980, which zip and FAT need, and 
 PRODUCTS = (".config", "vmlinux", "vmlinux.o", "modules.order", "Module.symvers", "include/config/auto.conf")
 
 
-def move(git: Git, worktree: Path, target: str, clean: bool = False) -> list[str]:
+def move(git: Git, worktree: Path, target: str, clean: bool = False, left: Sequence[str] = ()) -> list[str]:
     """Bring `worktree` to `target` exactly, but for files that no source tree has. Returns the paths written.
 
     clean  those go too
+    left   trees that lie there by what is told beside it: our record is of the path, and a tmpfs may have been mounted
+           over the tree, or taken from it, since
     Only files whose content or mode differs are written. Raises KbuildError: a damaged repository, a full disk, a
     clock that is behind what was built, something in the way, a file system that cannot hold the tree.
     """
     work = WorkTree.of(git, worktree)
     with work.locked():
         try:
-            return _move(work, target, clean)
+            return _move(work, target, clean, left)
         except DamagedIndex:
             work.index.unlink(missing_ok=True)
-            return _move(work, target, clean)
+            return _move(work, target, clean, left)
 
 
-def _move(work: WorkTree, target: str, clean: bool) -> list[str]:
-    state = _start(work)
+def _move(work: WorkTree, target: str, clean: bool, left: Sequence[str]) -> list[str]:
+    state = _start(work, left)
     git = work.git
     work.going_to(target, state)
     if work.index.exists():
@@ -71,19 +73,19 @@ def _move(work: WorkTree, target: str, clean: bool) -> list[str]:
         raise DamagedIndex(f"the index {work.index} is of a kind that git was not asked for")
     if clean:
         git("clean", "-ffdxq")
-    left = _differing(git) if differing else []
-    if left:
+    still = _differing(git) if differing else []
+    if still:
         raise KbuildError(
-            f"{work.path} does not hold what was written to it: {left[0]}"
-            + (f" and {len(left) - 1} more" if len(left) > 1 else ""),
+            f"{work.path} does not hold what was written to it: {still[0]}"
+            + (f" and {len(still) - 1} more" if len(still) > 1 else ""),
             "the file system must tell upper from lower case and keep modes; and nobody else may write there",
-            evidence=left[:10],
+            evidence=still[:10],
         )
     work.came_to(target)
     return differing
 
 
-def _start(work: WorkTree) -> State:
+def _start(work: WorkTree, left: Sequence[str]) -> State:
     """What lies there now."""
     top = work.path
     if top.is_symlink() or (top.exists() and not top.is_dir()):
@@ -95,6 +97,7 @@ def _start(work: WorkTree) -> State:
         return State(FRESH)
     _check_clock(top)
     state = work.state()
+    state = State(state.mode, tuple(dict.fromkeys((*state.seen, *left))))
     if any(not _has(work.git, tree) for tree in state.seen):
         return State(UNKNOWN, tuple(tree for tree in state.seen if _has(work.git, tree)))
     return state

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from kbuild_tasks.core.errors import CommandFailed, KbuildError
 from kbuild_tasks.core.later import later
 from kbuild_tasks.core.model import Inputs, Outcome
-from kbuild_tasks.effects import makepkg
+from kbuild_tasks.effects import makepkg, places
 from kbuild_tasks.effects.context import Context, Paths
 from kbuild_tasks.effects.files import read_record, sha256_file
 
@@ -52,10 +52,12 @@ def inputs(project: Any) -> Inputs:
 
 
 def lost(paths: Paths, results: Mapping[str, Any]) -> Iterable[str]:
-    """Why the results of a finished run are not there any more: workdir may be a tmpfs."""
+    """Why the results of a finished run are not there any more: workdir may be a tmpfs, or be used by others too."""
     tree = paths.builddir / results["tree"]
     if not (tree / "vmlinux").is_file():
         yield f"{tree} has no vmlinux any more"
+    elif why := places.not_built(paths, results["tree"], results):
+        yield why
 
 
 def run(ctx: Context) -> Outcome:
@@ -67,7 +69,7 @@ def run(ctx: Context) -> Outcome:
     _check_config(ctx, tree, "before")
     plan = hosts.plan(ctx.cluster, {name: read_record(ctx.paths.facts(name)) for name in ctx.cluster.nodes})
     started = time.monotonic()
-    told, losses, mended, cached = _build(ctx, plan, tree)
+    told, losses, mended, cached = _build(ctx, plan, place)
     seconds = time.monotonic() - started
     _check_config(ctx, tree, "after")
     built.drop_markers(tree)
@@ -89,11 +91,13 @@ def run(ctx: Context) -> Outcome:
         **({"ccache": ccache.told(cached, len(told.cached), len(told.objects))} if cached else {}),
     }
     _check_share(ctx, plan, told)
-    results = built.results(tree)
-    unkept = keep.save(ctx.paths, place, source, ctx.cluster.build.keep)
+    results = {"tree": place, **built.results(tree)}
+    ended = places.built(ctx.paths, source, results)
+    unkept = keep.save(ctx.paths, place, source, ctx.cluster.build.keep, ended)
+    places.end_build(ctx.paths, place, ended)
     return Outcome(
         message(told, plan, ctx.cluster.coordinator.name),
-        results={"tree": place, **results},
+        results=results,
         run=record,
         warnings=(*_warnings(ctx, plan, told, losses), *([unkept] if unkept else []), *_no_ccache(ctx)),
     )
@@ -120,13 +124,15 @@ def _no_ccache(ctx: Context) -> Iterable[str]:
         yield "build.ccache: ccache is not installed here, nothing was cached; install it on the coordinator"
 
 
-def _build(ctx: Context, plan: hosts.HostPlan, tree: Path) -> tuple[Distribution, list[Any], list[str], dict[str, str]]:
+def _build(ctx: Context, plan: hosts.HostPlan, place: str) -> tuple[Distribution, list[Any], list[str], dict[str, str]]:
     from kbuild_tasks.effects.compiler import make_front
     from kbuild_tasks.effects.distcc import Client
     from kbuild_tasks.effects.leftovers import Mark, mend, tells_of_kill
     from kbuild_tasks.effects.monitor import Monitor
 
-    mark = Mark(ctx.paths.builddir / ".compiling")
+    tree = ctx.paths.builddir / place
+    mark = Mark(places.mark(ctx.paths, place, "compiling"))
+    places.begin_build(ctx.paths, place)
     mended = mend(tree, mark)
     front = make_front(ctx.paths.state / "front", makepkg.SYSTEM_PATH)
     client = Client(ctx.paths, plan, front)

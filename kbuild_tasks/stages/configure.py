@@ -71,10 +71,11 @@ def run(ctx: Context) -> Outcome:
 
 def configure(ctx: Context, today: date) -> Outcome:
     """Raises ConfigError for lines that are no configuration and for requests that did not take on `today`."""
+    from kbuild_tasks.effects import places
     from kbuild_tasks.effects.leftovers import Mark, marked, mend
 
     kbuild = _kbuild(ctx)
-    mark = Mark(ctx.paths.builddir / ".compiling")
+    mark = Mark(places.mark(ctx.paths, _place(ctx), "compiling"))
     mended = mend(kbuild.tree, mark)  # kconfig and fixdep are compiled here: a killed run may have left half of one
     with marked(mark):
         outcome = _configure(ctx, kbuild, today)

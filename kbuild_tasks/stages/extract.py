@@ -20,13 +20,11 @@ from typing import Any
 from kbuild_tasks.core.errors import CommandFailed, ConfigError
 from kbuild_tasks.core.model import Inputs, Outcome
 from kbuild_tasks.core.pkgbuild import Pkgbuild, Source
-from kbuild_tasks.effects import makepkg, startdir
+from kbuild_tasks.effects import makepkg, places, startdir
 from kbuild_tasks.effects.context import Context, Paths
 from kbuild_tasks.effects.files import read_record, sha256_file, sha256_text, write_json
 from kbuild_tasks.effects.pkgbuild import load_pkgbuild
 
-# In the top directory of every Linux since 2.6; the first two alone would also be those of, say, busybox.
-MARKERS = ("Makefile", "Kconfig", "Kbuild")
 Explained = tuple[str, str | None] | None
 
 
@@ -47,6 +45,8 @@ def lost(paths: Paths, results: Mapping[str, Any]) -> Iterable[str]:
     """Why the results of a finished run are not there any more."""
     if not (paths.repository / "HEAD").is_file():
         yield f"the repository of source trees, {paths.repository}, is not there"
+    elif not places.in_repository(paths.repository, results["tree"]):
+        yield f"{paths.repository} does not hold the unpacked source any more"
     _ = results["beside"]
 
 
@@ -66,6 +66,7 @@ def run(ctx: Context) -> Outcome:
         and _trees(paths).has(str(known.get("tree")))
         and startdir.use(paths, pkgbuild.pkgbase, record.stem)
     ):
+        places.remove_others(paths, pkgbuild.pkgbase, known["srctree"])
         return Outcome(f"{known['srctree']} is in the repository already", known)
 
     scratch = paths.workdir / "extract"
@@ -119,7 +120,7 @@ def find_kernel_tree(unpacked: Path, pkgbuild: Pkgbuild) -> str:
     Raises ConfigError where there is none, or no telling which.
     """
     trees = sorted(
-        entry.name for entry in os.scandir(unpacked) if entry.is_dir(follow_symlinks=False) and _is_kernel(entry.path)
+        entry.name for entry in os.scandir(unpacked) if entry.is_dir(follow_symlinks=False) and places.is_kernel(entry)
     )
     if len(trees) > 1:
         named = [t for t in trees if t in str(pkgbuild.depends_on("build"))]
@@ -128,7 +129,7 @@ def find_kernel_tree(unpacked: Path, pkgbuild: Pkgbuild) -> str:
         return trees[0]
     if not trees:
         raise ConfigError(
-            f"{pkgbuild.name}: its sources unpack to no kernel tree (a directory with {', '.join(MARKERS)})",
+            f"{pkgbuild.name}: its sources unpack to no kernel tree: no directory has {', '.join(places.KERNEL_FILES)}",
             "source=() must hold the kernel's archive",
             evidence=[f"unpacked: {name}" for name in sorted(os.listdir(unpacked))],
         )
@@ -245,24 +246,20 @@ def _run_makepkg(ctx: Context, scratch: Path) -> None:
 
 def _import(paths: Paths, pkgbase: str, unpacked: Path, srctree: str) -> str:
     """The unpacked tree -> tree id. Where there is no build tree, and none that stage patch can bring back, it becomes
-    that: a checkout of 80,000 files takes ten seconds. Trees of other names are removed: 1.5 GB each, on a tmpfs."""
+    that: a checkout of 80,000 files takes ten seconds."""
     from kbuild_tasks.effects.keep import is_kept
 
     home = startdir.srcdir(paths, pkgbase)
     home.mkdir(parents=True, exist_ok=True)
-    for entry in os.scandir(home):
-        if entry.name != srctree and entry.is_dir(follow_symlinks=False) and _is_kernel(entry.path):
-            startdir.remove_tree(Path(entry))
+    places.remove_others(paths, pkgbase, srctree)
     tree = unpacked / srctree
     startdir.remove_tree(tree / ".git")  # kbuild would put the state of a repository into the release
-    if not (home / srctree).exists() and not is_kept(paths, f"{pkgbase}/src/{srctree}"):
+    place = f"{pkgbase}/src/{srctree}"
+    if not (home / srctree).exists() and not is_kept(paths, place):
+        places.forget(paths, place)
         os.rename(tree, home / srctree)
         tree = home / srctree
     return str(_trees(paths).import_directory(tree))
-
-
-def _is_kernel(directory: str) -> bool:
-    return all(os.path.exists(os.path.join(directory, marker)) for marker in MARKERS)
 
 
 def _version(paths: Paths, pkgbuild: Pkgbuild) -> str:

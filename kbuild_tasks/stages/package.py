@@ -69,6 +69,7 @@ def run(ctx: Context) -> Outcome:
     tree = paths.builddir / ctx.receipts["compile"]["results"]["tree"]
     if not tree.is_dir():
         raise KbuildError(f"{tree} is not there any more", "doit, without --single: it brings the tree back first")
+    _check_kernel(tree, ctx.receipts["compile"]["results"]["vmlinux_sha256"])
     startdir.sync(paths, file, pkgver)
     startdir.restore(paths)
     staging = paths.build / "packages"
@@ -95,6 +96,14 @@ def run(ctx: Context) -> Outcome:
     undivided = [f"PKGBUILD: {why}: every edit of it runs {part} again" for part, why in pkgbuild.undivided.items()]
     message = packages[0].file + (f" and {len(packages) - 1} more" if len(packages) > 1 else "")
     return Outcome(message, results, warnings=(*warnings, *undivided))
+
+
+def _check_kernel(tree: Path, wanted: str) -> None:
+    """What is packaged is what compile made: somebody else may have built in this tree since."""
+    if sha256_file(tree / "vmlinux") != wanted:
+        raise KbuildError(
+            f"{tree}/vmlinux is not the one that compile made", "run: doit forget compile, and doit again"
+        )
 
 
 def check_packages(staging: Path, pkgbuild: Pkgbuild, release: str, *, signed: bool) -> list[Package]:
@@ -235,7 +244,9 @@ def _files(ctx: Context) -> list[str]:
 
 def _as_built(ctx: Context, pkgbuild: Pkgbuild) -> bool:
     """Whether every file is what the stages have read: another commit may have been checked out since."""
-    read = {path: digest for receipt in ctx.receipts.values() for path, digest in receipt["inputs"]["files"].items()}
+    read: dict[str, str] = {}
+    for receipt in ctx.receipts.values():
+        read |= receipt.get("inputs", {}).get("files", {})
     read[ctx.cluster.kernel.pkgbuild] = pkgbuild.sha256
     return all(sha256_file(ctx.paths.root / path) == digest for path, digest in read.items())
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from kbuild_tasks.core.errors import ConfigError, KbuildError
 from kbuild_tasks.core.model import Inputs, Outcome
-from kbuild_tasks.effects import startdir
+from kbuild_tasks.effects import places, startdir
 from kbuild_tasks.effects.beside import digests, entries
 from kbuild_tasks.effects.context import Context, Paths
 
@@ -41,10 +41,14 @@ def inputs(project: Any) -> Inputs:
 
 
 def lost(paths: Paths, results: Mapping[str, Any]) -> Iterable[str]:
-    """Why the results of a finished run are not there any more: workdir may be a tmpfs."""
+    """Why the results of a finished run are not there any more: workdir may be a tmpfs, or be used by others too."""
     tree = paths.builddir / results["place"]
     if not (tree / "Makefile").is_file():
         yield f"the build tree {tree} is not there"
+    elif why := places.other_source(paths, results["place"], results["tree"]):
+        yield why
+    if not places.in_repository(paths.repository, results["tree"]):  # made anew by extract; later stages read it
+        yield f"{paths.repository} does not hold the patched source any more"
     if missing := startdir.prepared_missing(paths, results["place"].partition("/")[0], results["prepared"]):
         yield f"{missing}, which prepare() made, is not there"
 
@@ -75,10 +79,12 @@ def run(ctx: Context) -> Outcome:
         releases = told_releases(_prepare_paths(ctx).builddir / place, [*files, *(f"../{name}" for name in prepared)])
     startdir.keep_prepared(ctx.paths, extracted["pkgbase"], (_prepare_paths(ctx).builddir / place).parent, prepared)
     ctx.emit("patch", {"step": "bring back what was built"})
+    left = places.begin_move(ctx.paths, place, tree)
     brought = restore(ctx.paths, place)
     message += f"; {brought}" if brought else ""
     ctx.emit("patch", {"step": "move the tree"})
-    trees.move(ctx.paths.builddir / place, tree)
+    written = trees.move(ctx.paths.builddir / place, tree, left=left)
+    places.end_move(ctx.paths, place, tree, written=bool(written))
     results = {
         "tree": tree,
         "place": place,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from kbuild_tasks.effects import keep
+from kbuild_tasks.effects import keep, places
 from kbuild_tasks.effects.context import Paths
 from kbuild_tasks.effects.tree import OLD_TIME, Trees
 from tests.fake_tree import FILES, as_found, new_place, read_tree, times, write_tree
@@ -202,3 +202,19 @@ def test_the_list_says_what_there_is(built: Built) -> None:
     told = json.loads((built.paths.kept / "kept.json").read_text())
     assert (told["place"], told["tree"]) == (PLACE, built.tree)
     assert told["files"].keys() == {*MADE, "source"}
+
+
+def test_only_what_came_back_whole_counts_as_a_build_that_has_ended(built: Built) -> None:
+    """A power cut may have cut a copy short: make has to run before anything is packaged."""
+    results = {"tree": PLACE, "vmlinux_sha256": "a" * 64}
+    built.make()
+    keep.save(built.paths, PLACE, built.tree, MUCH, places.built(built.paths, built.tree, results))
+    built.lose()
+    built.restore()
+    places.end_move(built.paths, PLACE, built.tree, written=False)
+    assert places.not_built(built.paths, PLACE, results) == ""
+    built.lose()
+    (built.paths.kept / "files/kernel/fork.o").write_bytes(b"short")
+    assert "1 were not whole" in (built.restore() or "")
+    places.end_move(built.paths, PLACE, built.tree, written=False)
+    assert "nothing tells that a build has ended" in places.not_built(built.paths, PLACE, results)

@@ -18,11 +18,12 @@ from pathlib import Path
 
 from kbuild_tasks.core.errors import KbuildError, NodeRefused
 from kbuild_tasks.core.model import Inputs, Outcome
-from kbuild_tasks.effects import shell
+from kbuild_tasks.effects import places, shell
 from kbuild_tasks.effects.files import sha256_file, sha256_text, write_json
 
 BEFORE = {"extract": (), "patch": ("extract",), "configure": ("patch",), "compile": ("patch", "configure")}
 BEFORE["package"] = ("compile",)
+PLACE, TREE = "linux/src/linux-6.1", "0123456789" * 4
 MADE = {"patch": "Makefile", "configure": ".config", "compile": "vmlinux"}
 
 
@@ -93,14 +94,21 @@ def _run(context) -> Outcome:
         for line in path.read_text().splitlines(keepends=True)
         if not line.startswith("#") and (verb in ("patch", "compile", "package") or path.name != "a.patch")
     )
-    tree = context.paths.builddir / "linux/src/linux-6.1"
+    tree = context.paths.builddir / PLACE
     if os.environ.get("FAKE_TREE") and verb in MADE:
         if verb == "compile" and sha256_file(tree / ".config") is None:
             raise KbuildError("there is no .config")
         tree.mkdir(parents=True, exist_ok=True)
         (tree / MADE[verb]).write_text(MADE[verb])
     results = {"result": hashlib.sha256(text.encode()).hexdigest(), "pkgbase": "linux", "srctree": "linux-6.1"}
-    results |= {"place": "linux/src/linux-6.1", "tree": "linux/src/linux-6.1", "config_sha256": sha256_text(".config")}
+    results |= {"place": PLACE, "tree": PLACE if verb == "compile" else TREE, "config_sha256": sha256_text(".config")}
+    if os.environ.get("FAKE_TREE") and verb == "patch":
+        source = context.paths.repository / "objects" / TREE[:2] / TREE[2:]
+        source.parent.mkdir(parents=True, exist_ok=True)
+        source.touch()
+        places.end_move(context.paths, PLACE, TREE, written=True)
+    if os.environ.get("FAKE_TREE") and verb == "compile":
+        places.end_build(context.paths, PLACE, places.built(context.paths, TREE, results))
     return Outcome(f"{verb} did it", results, run={"seconds": 0.0, "objects": []}, warnings=("mind this",))
 
 

@@ -154,7 +154,7 @@ def test_no_kernel_tree(world):
     world.write()
     error = refusal(world, ConfigError)
     assert error.message == (
-        "PKGBUILD: its sources unpack to no kernel tree (a directory with Makefile, Kconfig, Kbuild)"
+        "PKGBUILD: its sources unpack to no kernel tree: no directory has Makefile, Kconfig, Kbuild"
     )
     assert "unpacked: linux-6.1.1" in error.evidence
 
@@ -312,5 +312,6 @@ def test_inputs_name_what_decides(world):
 def test_lost_when_the_repository_is_gone(world):
     results = run(world).results
     assert list(extract.lost(world.paths, results)) == []
+    assert list(extract.lost(world.paths, {**results, "tree": "0" * 40})), "it was made anew, from other sources"
     (world.paths.repository / "HEAD").unlink()
     assert len(list(extract.lost(world.paths, results))) == 1

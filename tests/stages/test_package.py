@@ -12,12 +12,14 @@ import pytest
 
 from kbuild_tasks.core.errors import CommandFailed, KbuildError
 from kbuild_tasks.effects import makepkg, pacman
+from kbuild_tasks.effects.files import sha256_text
 from kbuild_tasks.effects.pkgbuild import load_pkgbuild
 from kbuild_tasks.stages import extract, package
 from tests.makepkg_world import PKGBUILD, new_world
 
 pytestmark = pytest.mark.real
 RELEASE = "6.1.1-1"
+VMLINUX = sha256_text("kernel")
 KERNEL = "linux-small-6.1.1-1-x86_64.pkg.tar.zst"
 HEADERS = "linux-small-headers-6.1.1-1-x86_64.pkg.tar.zst"
 
@@ -53,13 +55,19 @@ def world(built):
     return built
 
 
-def run(world, release=RELEASE):
+def _vmlinux(world, place):
+    (world.paths.builddir / place / "vmlinux").write_text("kernel")
+
+
+def run(world, release=RELEASE, kernel=VMLINUX):
+    place = f"{world.extracted['pkgbase']}/src/{world.extracted['srctree']}"
     compiled = {
-        "results": {"kernelrelease": release, "build_id": "c0ffee"},
+        "results": {"kernelrelease": release, "build_id": "c0ffee", "tree": place, "vmlinux_sha256": kernel},
         "inputs": {"values": {"compiler": {"version": "12"}}},
     }
     context = world.context("package", extract=world.extracted)
     context.receipts["compile"] = compiled
+    world.run(_vmlinux, world, place)
     return world.run(package.run, context)
 
 
@@ -223,3 +231,10 @@ def test_root_is_refused(world):
         pytest.skip("not root")
     with pytest.raises(KbuildError, match="packages are never built as root"):
         package.run(world.context("package"))
+
+
+def test_a_kernel_that_compile_did_not_make_is_not_packaged(world):
+    """Another project has built in the same tree since, say."""
+    error = refusal(world, KbuildError, kernel=sha256_text("another"))
+    assert error.message.endswith("vmlinux is not the one that compile made")
+    assert error.hint == "run: doit forget compile, and doit again"

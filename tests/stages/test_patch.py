@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from kbuild_tasks.core.errors import ConfigError
+from kbuild_tasks.effects import places
 from kbuild_tasks.effects.tree import Trees
 from kbuild_tasks.stages.patch import apply, lost, read_series, touched
 from tests.fake_tree import new_place, write_tree
@@ -95,7 +98,19 @@ def test_which_patches_touch_a_file(place):
 
 def test_a_build_tree_that_went_with_a_tmpfs_is_lost(place):
     paths = World(place).paths
-    results = {"place": "linux/src/linux-6.1", "prepared": []}
-    assert list(lost(paths, results)) == [f"the build tree {paths.builddir}/linux/src/linux-6.1 is not there"]
-    write_tree(paths.builddir / "linux/src/linux-6.1", {"Makefile": b""})
+    where = "linux/src/linux-6.1"
+    write_tree(place / "source", {"Makefile": b""})
+    tree = Trees(paths.repository).import_directory(place / "source")
+    results = {"place": where, "prepared": [], "tree": tree}
+    assert list(lost(paths, results)) == [f"the build tree {paths.builddir}/{where} is not there"]
+    write_tree(paths.builddir / where, {"Makefile": b""})
+    assert list(lost(paths, results)) == [f"nothing tells which source lies in {paths.builddir}/{where}"]
+    places.end_move(paths, where, tree, written=True)
     assert list(lost(paths, results)) == []
+    other = replace(paths, root=place / "other")
+    assert list(lost(other, results)) == [f"{paths.builddir}/{where} was last used by the project in {paths.root}"]
+    places.end_move(paths, where, "0" * 40, written=True)
+    assert list(lost(paths, results)) == [f"{paths.builddir}/{where} holds another source"]
+    places.end_move(paths, where, tree, written=False)
+    shutil.rmtree(paths.repository / "objects" / tree[:2])
+    assert list(lost(paths, results)) == [f"{paths.repository} does not hold the patched source any more"]
