@@ -20,13 +20,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from kbuild_tasks.effects.context import Paths
 from kbuild_tasks.effects.files import read_record, sync_directory, write_json
+from kbuild_tasks.effects.startdir import remove_tree
 
 # In the top directory of every Linux since 2.6; the first two alone would also be those of, say, busybox.
 KERNEL_FILES = ("Makefile", "Kconfig", "Kbuild")
@@ -118,7 +118,7 @@ def remove_others(paths: Paths, pkgbase: str, srctree: str) -> None:
         if own or (place.startswith(f"{pkgbase}/") and not (isinstance(root, str) and os.path.isdir(root))):
             _drop(paths, place, "tree")
             _drop(paths, place, "built")
-            shutil.rmtree(paths.builddir / place)
+            remove_tree(paths.builddir / place)
             forget(paths, place)
 
 

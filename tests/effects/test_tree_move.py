@@ -67,6 +67,17 @@ def add_products(top: Path) -> None:
         (top / path).write_bytes(content)
 
 
+def test_a_tree_from_under_a_mount_is_told_by_what_lies_beside_it(lab):
+    """On disk it was at `old`; a tmpfs was mounted over it, moved to `new`, and taken away: our record says `new`."""
+    lab.move(lab.old)
+    lab.build.rename(lab.place / "under")
+    lab.move(lab.new)
+    shutil.rmtree(lab.build)
+    (lab.place / "under").rename(lab.build)
+    lab.trees.move(lab.build, lab.new, left=(lab.old,))
+    lab.check(NEW)
+
+
 def test_a_missing_tree_is_made_with_one_old_time(lab):
     lab.move(lab.old)
     lab.check(FILES)

@@ -143,13 +143,19 @@ def test_kills(bench: Bench) -> None:
     assert hits >= 3
 
 
+def compiling(bench: Bench) -> Path:
+    """The mark of a build that is going on in the tree."""
+    tree = bench.tree
+    return tree.parent.parent / f".{tree.name}.compiling"
+
+
 @pytest.mark.parametrize("name", ["scripts/kconfig/conf.o", "scripts/basic/fixdep", "scripts/mod/modpost.o"])
 def test_half_a_host_program_of_a_killed_run_is_made_again(bench: Bench, name: str) -> None:
     """As a kill leaves it that hits the assembler while kconfig is compiled anew: the record is the old one."""
     wanted = bench.clean(START)
     bench.write(START)
     bench.doit()
-    mark = bench.work / "makepkg/.compiling"
+    mark = compiling(bench)
     mark.write_text(json.dumps({"boot_id": Path("/proc/sys/kernel/random/boot_id").read_text().strip()}))
     mark.chmod(0o666)
     bench.own(mark)
@@ -168,9 +174,9 @@ def test_a_build_whose_make_was_killed_keeps_its_mark(bench: Bench) -> None:
     bench.doit()
     bench.write(START.with_pkgbuild("make bzImage", "sh -c 'kill -9 $$' || exit; make bzImage"))
     out = bench.doit(status=1)
-    assert (bench.work / "makepkg/.compiling").exists(), out
+    assert compiling(bench).exists(), out
     bench.write(START.with_pkgbuild("make bzImage", "false; make bzImage"))
     bench.doit(status=1)
     bench.write(START)
     bench.doit()
-    assert not (bench.work / "makepkg/.compiling").exists()
+    assert not compiling(bench).exists()

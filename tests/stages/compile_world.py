@@ -73,6 +73,8 @@ def source(number: int) -> str:
 class Small(World):
     """A project whose sources were extracted, patched and configured already."""
 
+    srctree = "linux"
+
     def prepared(self, **workers: Any) -> Small:
         self.nodes = {"n1": Node("n1", "127.0.0.1", connection="local", slots=1)}
         self.nodes |= {name: Node(name, where[0], slots=2) for name, where in workers.items()}
@@ -93,7 +95,7 @@ class Small(World):
 
     @property
     def tree(self) -> Path:
-        return self.paths.builddir / "linux-small" / "src" / "linux"
+        return self.paths.builddir / "linux-small" / "src" / self.srctree
 
     def facts(self, name: str) -> Path:
         return self.paths.facts(name)
@@ -120,7 +122,7 @@ class Small(World):
             path = self.tree / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
-        self.pkgbuild.write_text(PKGBUILD)
+        self.pkgbuild.write_text(PKGBUILD.replace("cd linux\n", f"cd {self.srctree}\n"))
 
     def _own(self) -> None:
         if os.geteuid() == 0:
@@ -134,7 +136,7 @@ def _compile(world: Small, touched: dict[str, list[str]], silent: float | None) 
         distcc_watch.QUIET, distcc_watch.SILENT = silent / 2, silent
     events: list[dict[str, Any]] = []
     receipts = {
-        "extract": {"pkgbase": "linux-small", "srctree": "linux", "pkgver": "6.1.1"},
+        "extract": {"pkgbase": "linux-small", "srctree": world.srctree, "pkgver": "6.1.1"},
         "patch": {"touched": touched, "tree": world.source},
         "configure": {"config_sha256": getattr(world, "config_sha256", None) or sha256_file(world.tree / ".config")},
     }

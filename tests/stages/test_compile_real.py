@@ -5,16 +5,21 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from kbuild_tasks.core.errors import CommandFailed, KbuildError
+from kbuild_tasks.effects import places
+from kbuild_tasks.effects.context import Paths
 from kbuild_tasks.effects.leftovers import Mark
+from kbuild_tasks.stages import compile as stage
 from tests.makepkg_world import World, new_world
 from tests.stages.compile_world import COUNT, Daemon, Mute, Small, daemons, free_port
 
 pytestmark = pytest.mark.real
+PLACE = "linux-small/src/linux"
 
 
 @pytest.fixture
@@ -165,12 +170,12 @@ def test_an_error_names_line_and_patch_first(small: Small, worker: Daemon) -> No
     assert "undeclared_thing" in raised.value.message
     assert raised.value.message.endswith("(0003-thing.patch touched it)")
     assert raised.value.log == "build/logs/compile.log"
-    assert not Mark(small.paths.builddir / ".compiling").path.exists()  # make ended by itself
+    assert not places.mark(small.paths, PLACE, "compiling").exists()  # make ended by itself
 
 
 def test_half_made_objects_of_a_killed_build_are_made_again(small: Small, worker: Daemon) -> None:
     first, _ = small.prepared(n2=worker.where).compile()
-    mark = Mark(small.paths.builddir / ".compiling")
+    mark = Mark(places.mark(small.paths, PLACE, "compiling"))
     small.run(mark.set)
     began = time.time() - 60
     os.utime(mark.path, (began, began))
@@ -183,6 +188,71 @@ def test_half_made_objects_of_a_killed_build_are_made_again(small: Small, worker
     assert second.run["mended"] == ["fs/o7.o"]
     assert second.run["objects"] == ["fs/o7.o"]
     assert second.results["vmlinux_sha256"] == first.results["vmlinux_sha256"]
+
+
+def test_a_killed_build_of_another_version_is_mended_after_this_one_has_ended(small: Small) -> None:
+    """6.1.190 was killed, the PKGBUILD went back to 6.1.188 and forth again: half an object of 190 is still one."""
+    small.prepared()
+    whole = small.pkgbuild.read_text()
+    killed = """printf '\\177ELF half' >fs/late.o; sh -c 'kill -9 $$'"""
+    small.pkgbuild.write_text(whole.replace("make all", killed))
+    with pytest.raises(CommandFailed):
+        small.compile()
+    small.srctree = "linux-6.1.188"
+    small.prepared().compile()
+    small.srctree = "linux"
+    small.pkgbuild.write_text(whole)
+    outcome, _ = small.compile()
+    assert outcome.run["mended"] == ["fs/late.o"]
+
+
+def test_the_mark_of_an_older_version_counts_for_the_tree_that_is_built_first(small: Small) -> None:
+    small.prepared()
+    old = small.paths.builddir / ".compiling"
+    half = small.tree / "fs/late.o"
+    small.run(Mark(old).set)
+    time.sleep(0.02)
+    small.run(half.write_bytes, b"\x7fELF half")
+    outcome, _ = small.compile()
+    assert outcome.run["mended"] == ["fs/late.o"]
+    assert not old.exists()
+
+
+def test_what_was_compiled_is_there_until_a_build_begins_or_the_source_changes(small: Small) -> None:
+    outcome, _ = small.prepared().compile()
+    paths, tree = small.paths, small.source  # type: ignore[attr-defined]
+    lost = ["nothing tells that a build has ended in", "was compiled from another source"]
+    assert [why for why in stage.lost(paths, outcome.results) if lost[1] in why], "patch has not said what lies there"
+    small.run(patched, paths, tree)
+    again, _ = small.compile()
+    assert list(stage.lost(paths, again.results)) == []
+    small.run(patched, paths, tree)
+    assert list(stage.lost(paths, again.results)) == [], "the same source, and nothing was written"
+    assert len(list(stage.lost(replace(paths, root=paths.root / "other"), again.results))) == 1
+    assert len(list(stage.lost(paths, {**again.results, "vmlinux_sha256": "another"}))) == 1
+    small.pkgbuild.write_text(small.pkgbuild.read_text().replace("make all", "false"))
+    with pytest.raises(CommandFailed):
+        small.compile()
+    assert [why for why in stage.lost(paths, again.results) if lost[0] in why]
+
+
+@pytest.mark.parametrize("how", ["another source and back", "a file was written", "another project and back"])
+def test_a_source_that_went_and_came_back_is_compiled_before_it_is_packaged(small: Small, how: str) -> None:
+    small.prepared().compile()
+    paths, tree = small.paths, small.source  # type: ignore[attr-defined]
+    small.run(patched, paths, tree)
+    outcome, _ = small.compile()
+    if how == "another source and back":
+        small.run(patched, paths, "0" * 40)
+    elif how == "another project and back":
+        small.run(patched, replace(paths, root=paths.root / "other"), tree)
+    small.run(patched, paths, tree, how == "a file was written")
+    assert len(list(stage.lost(paths, outcome.results))) == 1
+
+
+def patched(paths: Paths, tree: str, written: bool = False) -> None:
+    places.begin_move(paths, PLACE, tree)
+    places.end_move(paths, PLACE, tree, written=written)
 
 
 def test_a_config_that_configure_did_not_make_is_not_compiled(small: Small) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import time
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 from kbuild_tasks.core.errors import CommandFailed, ConfigError, KbuildError
+from kbuild_tasks.effects import places
 from kbuild_tasks.effects.pkgbuild import load_pkgbuild
 from kbuild_tasks.effects.tree import Trees
 from kbuild_tasks.stages import extract
@@ -66,6 +68,24 @@ def test_an_unchanged_source_is_not_unpacked_again_even_when_the_tmpfs_is_empty(
     assert second.message == "linux-6.1.1 is in the repository already"
     assert second.results == first.results
     assert (srcdir(world) / "config").read_text() == "CONFIG_A=y\n"
+
+
+def test_going_back_to_a_known_source_removes_the_tree_of_the_other_version(world):
+    """And its marks, or half an object of a build that was killed there would be told of no more."""
+    run(world)
+    left = {name: srcdir(world) / name for name in ("linux-6.1.2", "linux-of-another-project", "no-kernel")}
+    for path in left.values():
+        world.run(path.mkdir)
+        for name in places.KERNEL_FILES if path.name != "no-kernel" else ("Makefile",):
+            world.run((path / name).write_text, "")
+    mark = places.mark(world.paths, "linux-small/src/linux-6.1.2", "compiling")
+    world.run(mark.write_text, "{}")
+    other = replace(world.paths, root=world.home)
+    world.run(lambda: places.end_move(other, "linux-small/src/linux-of-another-project", "id", written=True))
+    assert run(world).message == "linux-6.1.1 is in the repository already"
+    assert {name for name, path in left.items() if path.exists()} == {"linux-of-another-project", "no-kernel"}
+    assert (srcdir(world) / "linux-6.1.1").exists()
+    assert not mark.exists()
 
 
 def test_a_new_source_leaves_the_build_tree_alone_and_going_back_unpacks_nothing(world):
@@ -312,6 +332,6 @@ def test_inputs_name_what_decides(world):
 def test_lost_when_the_repository_is_gone(world):
     results = run(world).results
     assert list(extract.lost(world.paths, results)) == []
-    assert list(extract.lost(world.paths, {**results, "tree": "0" * 40})), "it was made anew, from other sources"
+    assert len(list(extract.lost(world.paths, {**results, "tree": "0" * 40}))) == 1
     (world.paths.repository / "HEAD").unlink()
     assert len(list(extract.lost(world.paths, results))) == 1
