@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import functools
+import os
 import sys
 from collections.abc import Collection
 from typing import Any
@@ -41,6 +42,7 @@ class Run(DoitRun):
         pipeline = _loaded()
         if pipeline is None:
             return super()._execute(*args, **options)
+        os.umask(0o022)  # makepkg's own: modes below the tree go into packages, made by make and by us as well
         from kbuild_tasks.plugin import interrupt
         from kbuild_tasks.plugin.record import around
 
