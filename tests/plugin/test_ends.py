@@ -201,3 +201,16 @@ def test_nothing_is_taken_from_under_a_run(bench) -> None:
     run.send_signal(signal.SIGTERM)
     run.communicate(timeout=20)
     bench.doit("forget", "patch")
+
+
+def test_what_a_run_makes_has_the_modes_of_makepkg_whatever_the_umask_is(bench, tmp_path) -> None:
+    bench.edit("cluster.yaml", "/home/builder/buildtmp", str(tmp_path / "work"))
+    status, told = in_shell(bench, 'umask 077; "$@"', FAKE_TREE="1")
+    assert (status, told) == (0, "")
+    tree = tmp_path / "work/makepkg/linux/src/linux-6.1"
+    assert {path.name: path.stat().st_mode & 0o777 for path in (tree, *tree.iterdir())} == {
+        "linux-6.1": 0o755,
+        "Makefile": 0o644,
+        ".config": 0o644,
+        "vmlinux": 0o644,
+    }
