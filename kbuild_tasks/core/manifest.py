@@ -86,10 +86,19 @@ def compiler_of(receipts: Mapping[str, Mapping[str, Any]]) -> Any:
     return None
 
 
+def named(manifest: Any) -> list[str]:
+    """Names of the packages and signatures that a manifest (any JSON, None) says are in artifacts/, all ours to
+    remove; none where it is not of the form that build_manifest() gives."""
+    try:
+        names = [entry.get(key) for entry in manifest["packages"] for key in ("file", "signature")]
+        found = sorted({name for name in names if name is not None})
+        sound = all(name and "/" not in name and "\0" not in name and name not in (".", "..") for name in found)
+    except (AttributeError, KeyError, TypeError):
+        return []
+    return found if sound else []
+
+
 def superseded(old: Any, packages: Sequence[Package]) -> list[str]:
     """File names that an older manifest (any JSON, None) names and the new set does not: ours to remove."""
-    if not isinstance(old, dict):
-        return []
     keep = {name for package in packages for name in (package.file, package.signature)}
-    named = [name for entry in old.get("packages", []) for name in (entry.get("file"), entry.get("signature"))]
-    return sorted(name for name in named if name and name not in keep and "/" not in name and name not in (".", ".."))
+    return [name for name in named(old) if name not in keep]

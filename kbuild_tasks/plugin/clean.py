@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from kbuild_tasks.core.manifest import named
 from kbuild_tasks.effects.context import Paths
-from kbuild_tasks.effects.files import read_record
+from kbuild_tasks.effects.files import read_json
 
 
 def made_by(paths: Paths, task: str) -> list[Path]:
@@ -18,19 +19,17 @@ def made_by(paths: Paths, task: str) -> list[Path]:
         "extract": [paths.repository, paths.startdir, paths.state / "pristine"],
         "patch": [paths.builddir, paths.kept, paths.state / "prepare"],
         "configure": [paths.build / "config"],
-        "package": _published(paths) if task == "package" else [],
+        "package": _published(paths.artifacts),
     }
     return [paths.receipt(task), *made.get(task, [])]
 
 
-def _published(paths: Paths) -> list[Path]:
-    """manifest.json, last, and the packages that it names; other files in artifacts/ are the user's."""
-    told = read_record(paths.artifacts / "manifest.json").get("packages")
-    named = [entry.get("file") for entry in told if isinstance(entry, dict)] if isinstance(told, list) else []
-    files = [name for name in named if isinstance(name, str) and name == os.path.basename(name)]
-    return [paths.artifacts / name for file in files for name in (file, f"{file}.sig")] + [
-        paths.artifacts / "manifest.json"
-    ]
+def _published(artifacts: Path) -> list[Path]:
+    """What stage package left there: what the manifest names, and the manifest itself, last, for a clean that was
+    interrupted to be repeated. The directory is the user's as well."""
+    manifest = artifacts / "manifest.json"
+    files = [artifacts / name for name in named(read_json(manifest))]
+    return [*(path for path in files if path.is_symlink() or not path.is_dir()), manifest]
 
 
 def clean(paths: Paths, task: str, dryrun: bool) -> None:

@@ -41,14 +41,22 @@ def test_clean_leaves_the_users_files_in_artifacts(built) -> None:
     artifacts.mkdir(exist_ok=True)
     for name in ("linux-1.pkg.tar.zst", "linux-1.pkg.tar.zst.sig", "NOTES.txt", "older.pkg.tar.zst"):
         (artifacts / name).write_text("x")
-    packages = [{"file": "linux-1.pkg.tar.zst"}, {"file": "../cluster.yaml"}, {"file": 5}, 7]
-    (artifacts / "manifest.json").write_text(json.dumps({"packages": packages}))
+    kept = ["NOTES.txt", "a directory", "older.pkg.tar.zst"]
+    (artifacts / "a directory").mkdir()
+    ours = {"file": "linux-1.pkg.tar.zst", "signature": "linux-1.pkg.tar.zst.sig"}
+    all_of_it = sorted(path.name for path in artifacts.iterdir())
+    for bad in ("..", ".", "", "../cluster.yaml", 5, "a/b", ["x"]):
+        for entry in ({**ours, "file": bad}, {**ours, "signature": bad}, bad):
+            (artifacts / "manifest.json").write_text(json.dumps({"packages": [ours, entry]}))
+            built.doit("clean", "package")
+            assert sorted(path.name for path in artifacts.iterdir()) == all_of_it, entry
+            assert (built.root / "cluster.yaml").exists()
+    (artifacts / "manifest.json").write_text(json.dumps({"packages": [ours, {"file": "a directory"}]}))
     built.doit("clean", "package")
-    assert sorted(path.name for path in artifacts.iterdir()) == ["NOTES.txt", "older.pkg.tar.zst"]
-    assert (built.root / "cluster.yaml").exists()
+    assert sorted(path.name for path in artifacts.iterdir()) == kept
     (artifacts / "manifest.json").write_text("{ torn")
     built.doit("clean", "package")
-    assert sorted(path.name for path in artifacts.iterdir()) == ["NOTES.txt", "older.pkg.tar.zst"]
+    assert sorted(path.name for path in artifacts.iterdir()) == kept
 
 
 @pytest.mark.parametrize("command", [("list",), ("plan",), ("status",), ("info", "patch")])
