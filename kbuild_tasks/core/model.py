@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-HELPER = "/usr/local/lib/kbuild-tasks/helper"  # what may run as root on a node in a roll-out
 STATE_DIR = "/var/lib/kbuild-tasks"  # on every node: what sync leaves there and the record of build mode
 DISTCC_PORT = 3632  # distcc(1): "The default port is 3632"
 

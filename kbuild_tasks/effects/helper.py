@@ -18,11 +18,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kbuild_tasks.core.errors import KbuildError, NodeRefused
-from kbuild_tasks.core.model import HELPER as PATH
 from kbuild_tasks.core.model import Cluster, Node
 from kbuild_tasks.effects import node as remote
 
 NONE = "no-helper"  # the word of a node that has none
+PATH = "/usr/local/lib/kbuild-tasks/helper"  # node/setup.sh puts it there
 
 
 def ask(
@@ -97,7 +97,7 @@ def hint_to_install(cluster: Cluster, node: Node) -> str:
     """How the helper gets onto a node."""
     if cluster.ssh.sudo == "all":
         return f"doit sync:{node.name} installs it"
-    return f"the admin of {node.name} installs it: docs/rollout.md, The helper"
+    return f"the admin of {node.name} installs it: docs/rollout.md, Who may act"
 
 
 def version() -> str:

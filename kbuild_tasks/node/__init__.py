@@ -15,7 +15,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 
-PATH = "/usr/local/lib/kbuild-tasks/helper"
 SEARCH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 LINE = 16384  # characters of a header line at most
 

@@ -47,7 +47,7 @@ units_enabled() {  # what a trial relies on at boot: its own modules, and the de
 	[ -d "$root/etc/systemd/system" ] || return 0
 	for unit in kbuild-modules.service kbuild-deadman.service; do
 		[ -e "$root/etc/systemd/system/sysinit.target.wants/$unit" ] ||
-			die units "has not enabled $unit, which a trial needs at boot" 'docs/rollout.md, The helper: the script of the set-up enables it'
+			die units "has not enabled $unit, which a trial needs at boot" 'docs/rollout.md, Who may act: the script of the set-up enables it'
 	done
 }
 

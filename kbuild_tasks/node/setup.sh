@@ -1,6 +1,6 @@
 # Puts the helper, its two units and the sudoers line on a node, as root. Sent by sync (effects/node.py), or run there by
-# the admin (python -m kbuild_tasks.node); a second time it changes nothing. Values used: helper_sha256; user: who may call the helper; sudoers: 1 writes the line. Payload: the
-# helper. Answers {"helper": "new"|"fresh", "units": ..., "sudoers": "new"|"fresh"|"off", "signatures": "required"|"optional"}.
+# the admin (python -m kbuild_tasks.node); a second time it changes nothing. Values used: helper_sha256; user: who may
+# call the helper; sudoers: 1 writes the line. Payload: the helper. Answers {"helper": "new"|"fresh", "units": ..., "sudoers": "new"|"fresh"|"off", "signatures": "required"|"optional"}.
 
 top=${setup_root:-}
 

@@ -21,7 +21,7 @@ from doit.cmd_resetdep import ResetDep as DoitResetDep
 from doit.cmd_run import Run as DoitRun
 
 asked: list[str] = []  # tasks named on the command line, known before dodo.py is read
-options: dict[str, Any] = {}  # of the command line
+chosen: dict[str, Any] = {}  # options of the command line
 
 
 class Run(DoitRun):
@@ -34,7 +34,7 @@ class Run(DoitRun):
 
         reserve()
         asked[:] = args
-        options.update(params)
+        chosen.update(params)
         return super().execute(params, args)
 
     @functools.wraps(DoitRun._execute)  # doit reads the names of its parameters

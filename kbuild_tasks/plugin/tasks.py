@@ -111,12 +111,7 @@ class Pipeline:
         """What a stage (or "sync:<node>") depends on; asked once, as the project's files are read once. Raises
         ConfigError where a file of the user's is broken."""
         if task not in self._declared:
-            verb, _, name = task.partition(":")
-            nodes = [self.project.cluster.nodes[name]] if name else []
-            try:
-                self._declared[task] = _module(verb).inputs(self.project, *nodes)
-            except OSError as error:
-                raise unreadable(error) from None
+            self._declared[task] = _inputs(self.project, task)
         return self._declared[task]
 
     def why(self, task: str) -> list[str]:
@@ -133,9 +128,10 @@ class Pipeline:
         if told or receipt is None:
             return told
         missing = self._lost(task, receipt["results"])
+        if not missing:
+            return []  # the later ones are not asked: each would ask those after it again
         later = list(STAGES)[list(STAGES).index(task) + 1 :] if task in STAGES else []
-        will_run = any(self.forgotten(stage) or self.why(stage) for stage in later)
-        return missing if missing and (not later or will_run) else []
+        return missing if not later or any(self.forgotten(stage) or self.why(stage) for stage in later) else []
 
     def learn(self, forgotten: Callable[[str], bool], doit_decides: bool) -> None:
         """What was forgotten, as soon as doit's database is open (plugin/backend.py, told)."""
@@ -200,14 +196,14 @@ class Pipeline:
         return {  # relative to where doit runs: shorter to read, and a project that was moved stays fresh
             "file_dep": [os.path.relpath(path) for path in deps],
             "targets": [os.path.relpath(paths.receipt(task))],
-            "uptodate": [Freshness(task, partial(self.why, task), self.learn)],
+            "uptodate": [Freshness(task, self)],
         }
 
     def _run(self, task: str, node: Node | None = None) -> Outcome:
         """A task with a receipt: removed first, written last."""
         self.take_lock()
         why = self.why(task)
-        if not why and not (self.forgotten(task) or self.doit_decides or run.options.get("always")):
+        if not why and not (self.forgotten(task) or self.doit_decides or run.chosen.get("always")):
             return Outcome("already so", run={"state": "fresh"})  # doit's database is new, or lost: receipts decide
         before = self._now(task)
         self.receipts.remove(task)
@@ -220,10 +216,7 @@ class Pipeline:
     def _now(self, task: str) -> dict[str, Any]:
         """A fingerprint of what lies there at this moment: a run takes hours, and what was read at its start may be
         another commit's by now."""
-        verb, _, name = task.partition(":")
-        project = Project(self.project.cluster)
-        inputs = _module(verb).inputs(project, *([project.cluster.nodes[name]] if name else []))
-        return Receipts(self.project.paths).now(inputs, times=True)
+        return Receipts(self.project.paths).now(_inputs(Project(self.project.cluster), task), times=True)
 
     def act(self, task: str, node: Node | None = None, rollout: Any = None) -> Outcome:
         """Run a stage; its log starts anew."""
@@ -255,6 +248,15 @@ class Pipeline:
         from kbuild_tasks.plugin.clean import clean
 
         clean(self.project.paths, task, dryrun)
+
+
+def _inputs(project: Project, task: str) -> Inputs:
+    verb, _, name = task.partition(":")
+    try:
+        inputs: Inputs = _module(verb).inputs(project, *([project.cluster.nodes[name]] if name else []))
+    except OSError as error:
+        raise unreadable(error) from None
+    return inputs
 
 
 def _module(verb: str) -> Any:

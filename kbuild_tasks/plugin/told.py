@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from doit.dependency import UptodateCalculator
 
 from kbuild_tasks.core.errors import KbuildError
 from kbuild_tasks.plugin.backend import told
 
+if TYPE_CHECKING:
+    from kbuild_tasks.plugin.tasks import Pipeline
+
 
 class Freshness(UptodateCalculator):
-    """An `uptodate` of doit: true while `why` tells nothing, and the task was not forgotten; as text, what it tells.
+    """An `uptodate` of doit: true while Pipeline.why() tells nothing, and the task was not forgotten; as text, what it
+    tells.
 
     doit itself runs a task that was forgotten only where it has a file_dep.
     """
 
-    def __init__(
-        self, task: str, why: Callable[[], Sequence[str]], learn: Callable[[Callable[[str], bool], bool], None]
-    ) -> None:
+    def __init__(self, task: str, pipeline: Pipeline) -> None:
         super().__init__()
-        self._task, self._why, self._learn = task, why, learn
-        self._forgotten: Callable[[str], bool] = lambda task: False
+        self._task, self._pipeline = task, pipeline
 
     def setup(self, dep_manager: Any, tasks_dict: Any) -> None:
         super().setup(dep_manager, tasks_dict)
-        self._forgotten, doit_decides = told(dep_manager)
-        self._learn(self._forgotten, doit_decides)
+        self._pipeline.learn(*told(dep_manager))
 
     def __call__(self) -> bool:
         return not self._told()
@@ -36,10 +36,10 @@ class Freshness(UptodateCalculator):
         return "; ".join(self._told()) or "fresh"
 
     def _told(self) -> Sequence[str]:
-        if self._forgotten(self._task):
+        if self._pipeline.forgotten(self._task):
             return ["forgotten (doit forget)"]
         try:
-            return self._why()
+            return self._pipeline.why(self._task)
         except KbuildError as error:  # told in full when the task runs
             return [error.message]
 

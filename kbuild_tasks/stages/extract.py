@@ -128,8 +128,9 @@ def find_kernel_tree(unpacked: Path, pkgbuild: Pkgbuild) -> str:
     if len(trees) == 1:
         return trees[0]
     if not trees:
+        wanted = ", ".join(places.KERNEL_FILES)
         raise ConfigError(
-            f"{pkgbuild.name}: its sources unpack to no kernel tree: no directory has {', '.join(places.KERNEL_FILES)}",
+            f"{pkgbuild.name}: its sources unpack to no kernel tree (a directory with {wanted})",
             "source=() must hold the kernel's archive",
             evidence=[f"unpacked: {name}" for name in sorted(os.listdir(unpacked))],
         )

@@ -103,7 +103,7 @@ def test_drain_moves_what_it_must_and_uncordon_leaves_nothing(fake: Fake, kube: 
     assert sorted(fake.evicted) == ["default/db-0", "default/web-1"]
     assert marked(fake)
     assert len(fake.patches) == 1, "the cordon and its mark are one write"
-    assert kube.is_ours(AGENT)
+    assert kube.is_ours(AGENT) and [name for name in fake.nodes if marked(fake, name)] == ["kubenode2"]
     assert kube.cordon_and_drain(AGENT, 20).evicted == 0, "already so is success"
     assert kube.uncordon(AGENT)
     assert untouched(fake)
@@ -262,7 +262,7 @@ def test_killed_in_drain_and_resumed_nothing_is_left_cordoned(fake: Fake, kube: 
     assert fake.evicted == ["default/web-1"], "evicted once"
     assert kube.uncordon(AGENT, drained.was_cordoned)
     assert untouched(fake)
-    assert not kube.is_ours(AGENT)
+    assert not [name for name in fake.nodes if marked(fake, name)]
 
 
 @pytest.mark.real
@@ -351,7 +351,7 @@ def test_a_cordon_that_cannot_be_undone_is_told_and_lifted_by_the_next_run(
     assert "the next roll-out lifts it" in caught.value.evidence[0]
     assert marked(fake)
     fake.start()
-    assert kube.is_ours(AGENT)
+    assert kube.is_ours(AGENT) and [name for name in fake.nodes if marked(fake, name)] == ["kubenode2"]
     assert kube.uncordon(AGENT)
 
 

@@ -13,7 +13,9 @@ import pytest
 
 from kbuild_tasks.core.errors import KbuildError
 from kbuild_tasks.effects import files
+from kbuild_tasks.effects.context import Paths
 from kbuild_tasks.effects.tree_git import Git
+from kbuild_tasks.plugin.clean import clean
 from kbuild_tasks.plugin.stream import Guarded
 
 NOBODY = 65534
@@ -44,11 +46,12 @@ def test_clean_leaves_the_users_files_in_artifacts(built) -> None:
     kept = ["NOTES.txt", "a directory", "older.pkg.tar.zst"]
     (artifacts / "a directory").mkdir()
     ours = {"file": "linux-1.pkg.tar.zst", "signature": "linux-1.pkg.tar.zst.sig"}
+    paths = Paths(built.root, built.root / "work", built.root / "work.state")
     all_of_it = sorted(path.name for path in artifacts.iterdir())
     for bad in ("..", ".", "", "../cluster.yaml", 5, "a/b", ["x"]):
         for entry in ({**ours, "file": bad}, {**ours, "signature": bad}, bad):
             (artifacts / "manifest.json").write_text(json.dumps({"packages": [ours, entry]}))
-            built.doit("clean", "package")
+            clean(paths, "package", dryrun=False)
             assert sorted(path.name for path in artifacts.iterdir()) == all_of_it, entry
             assert (built.root / "cluster.yaml").exists()
     (artifacts / "manifest.json").write_text(json.dumps({"packages": [ours, {"file": "a directory"}]}))

@@ -174,7 +174,7 @@ def test_no_kernel_tree(world):
     world.write()
     error = refusal(world, ConfigError)
     assert error.message == (
-        "PKGBUILD: its sources unpack to no kernel tree: no directory has Makefile, Kconfig, Kbuild"
+        "PKGBUILD: its sources unpack to no kernel tree (a directory with Makefile, Kconfig, Kbuild)"
     )
     assert "unpacked: linux-6.1.1" in error.evidence
 
