@@ -85,7 +85,7 @@ def _keep(data: bytes, tree: Tree, cache: Path) -> None:
     body = json.dumps(tree, separators=(",", ":")).encode()
     # A place that cannot be written costs 14 ms on the next run, no more; what must be written there says so itself.
     with contextlib.suppress(OSError):
-        write_atomic(cache, f"{sha256_text(data + bytes(1) + body)}\n".encode() + body)
+        write_atomic(cache, f"{sha256_text(data + bytes(1) + body)}\n".encode() + body, durable=False)
 
 
 def _file_problem(file: ProjectFile, root: Path) -> Problem | None:

@@ -94,7 +94,7 @@ def identity(cache: Path, name: str = "gcc") -> dict[str, str]:
     }
     files = {program: [where, _stamp(where)] for program, where in programs.items()}
     with contextlib.suppress(OSError):  # it is asked again next time
-        write_json(cache, {"identity": told, "compiler": path, "files": files})
+        write_json(cache, {"identity": told, "compiler": path, "files": files}, durable=False)
     return told
 
 

@@ -18,6 +18,7 @@ from kbuild_tasks.core.patchparse import parse_patch
 from kbuild_tasks.effects.files import sha256_file
 from kbuild_tasks.effects.packed import unpacked
 from kbuild_tasks.effects.project import SERIES, Project
+from kbuild_tasks.effects.receipts import kept
 
 
 def objects_behind(project: Project, tree: Path, patch_receipt: Mapping[str, Any] | None) -> list[str]:
@@ -44,14 +45,14 @@ def _touched(project: Project, old: Mapping[str, str]) -> set[str]:
         if old.get(path) == new.get(path):
             continue
         if old.get(path):
-            files |= _files(path, project.paths.build / "inputs" / str(old[path]))
+            files |= _files(path, kept(project.paths, str(old[path])))
         if new.get(path):
-            files |= _files(path, root / path)
+            files |= _files(path, (root / path).read_bytes())
     return files
 
 
-def _files(name: str, path: Path) -> set[str]:
-    patch = parse_patch(os.path.basename(name), unpacked(name, path.read_bytes()))
+def _files(name: str, data: bytes) -> set[str]:
+    patch = parse_patch(os.path.basename(name), unpacked(name, data))
     return set(patch.paths)
 
 

@@ -109,7 +109,7 @@ class Receipts:
 
     def _first_line(self, path: str, old_digest: str) -> int | None:
         try:
-            old = self._kept(old_digest).read_text("utf-8", "surrogateescape")
+            old = kept(self.paths, old_digest).decode("utf-8", "surrogateescape")
             new = (self.paths.root / path).read_text("utf-8", "surrogateescape")
         except OSError:
             return None
@@ -120,11 +120,22 @@ class Receipts:
             self._hashes[path] = _once(self.paths.root / path, sha256_file)
         return self._hashes[path]
 
-    def _kept(self, digest: str) -> Path:
-        return self.paths.build / "inputs" / digest
-
     def _keep(self, path: str, digest: str) -> None:
-        source = self.paths.root / path
+        """Not flushed to the disk, there are dozens of them: kept() sees what a power cut left of it."""
+        source, copy = self.paths.root / path, _place(self.paths, digest)
         with contextlib.suppress(FileNotFoundError):
-            if not self._kept(digest).exists() and source.stat().st_size <= KEEP_BYTES:
-                write_atomic(self._kept(digest), source.read_bytes())
+            size = source.stat().st_size
+            if size <= KEEP_BYTES and not (copy.is_file() and copy.stat().st_size == size):
+                write_atomic(copy, source.read_bytes(), durable=False)
+
+
+def kept(paths: Paths, digest: str) -> bytes:
+    """An input as a receipt knows it, by its sha256. Raises FileNotFoundError: it was not kept, or not whole."""
+    data = _place(paths, digest).read_bytes()
+    if sha256_text(data) != digest:
+        raise FileNotFoundError(f"the copy of input {digest} is damaged")
+    return data
+
+
+def _place(paths: Paths, digest: str) -> Path:
+    return paths.build / "inputs" / digest

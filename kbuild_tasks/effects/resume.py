@@ -79,7 +79,13 @@ def _word(text: str) -> str:
 
 def install(ctx: Context, *words: str) -> None:
     """words: what doit is asked after the boot, "rollout". Raises KbuildError: then the coordinator is not rebooted."""
-    user = pwd.getpwuid(os.geteuid()).pw_name
+    try:
+        user = pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        raise KbuildError(
+            f"uid {os.geteuid()} has no account: nothing would go on after the coordinator's reboot",
+            "run doit as builder",
+        ) from None
     path = os.environ.get("PATH", remote.SEARCH)
     log, only = ctx.paths.build / "logs" / "rollout-resume.log", f"only={ctx.cluster.coordinator.name}"
     text = unit(ctx.paths.root, user, sys.executable, path, log, *words, only)

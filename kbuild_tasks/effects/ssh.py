@@ -53,7 +53,7 @@ def config(cluster: Cluster) -> Path:
     text = f'{body}  ControlPath "{own}/%C"\n'.encode("utf-8", "surrogateescape")
     with _writing:  # all nodes at once, each from a thread
         if not path.exists() or path.read_bytes() != text:
-            write_atomic(path, text, mode=0o600)
+            write_atomic(path, text, mode=0o600, durable=False)
     return path
 
 

@@ -94,6 +94,14 @@ def keep(paths: Paths, pkgbase: str, unpacked: Path, srctree: str, identity: str
     use(paths, pkgbase, identity)
 
 
+def current(paths: Paths, pkgbase: str) -> str:
+    """The sources that $srcdir was last made of, as use() names them; "" where there are none."""
+    try:
+        return os.readlink(_kept(paths, pkgbase) / CURRENT)
+    except OSError:
+        return ""
+
+
 def contents(paths: Paths, pkgbase: str, pinned: Mapping[str, str]) -> dict[str, str]:
     """What keep() kept, by content (effects/beside.py)."""
     found = entries(_kept(paths, pkgbase) / CURRENT)

@@ -70,7 +70,9 @@ class AtomicJson(JsonDB):
         try:
             Path(os.path.dirname(self.name) or ".").mkdir(parents=True, exist_ok=True)
             forgotten = {FORGOTTEN: sorted(self._forgotten)} if self._forgotten else {}
-            write_atomic(Path(self.name), self.codec.encode({**self._db, **forgotten}))
+            # What a power cut takes the receipts tell, all but what was forgotten.
+            data = self.codec.encode({**self._db, **forgotten})
+            write_atomic(Path(self.name), data, durable=self.forgetting or bool(forgotten))
             self._dirty = False
         except OSError as error:
             if not self._warned:

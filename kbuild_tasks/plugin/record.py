@@ -21,6 +21,8 @@ from kbuild_tasks.plugin import interrupt
 from kbuild_tasks.plugin.action import StageFailed
 from kbuild_tasks.plugin.stream import Guarded, warn
 
+ON_EACH_NODE = ("prepare", "sync")  # what is told of them no power cut can make matter: the next run does them again
+
 
 class Recorder:
     """A reporter around another one (doit's interface); `pipeline` is the project's."""
@@ -70,7 +72,7 @@ class Recorder:
             state = run.pop("state", "done")
             told = {name: task.values.get(name) for name in ("seconds", "message")}
             self._set(task.name, state, **{**run, **told})
-            self.save()
+            self.save(durable=task.name.partition(":")[0] not in ON_EACH_NODE)
         self.inner.add_success(task)
 
     def add_failure(self, task: Task, fail: BaseFail) -> None:
@@ -128,7 +130,7 @@ class Recorder:
         """Selected tasks and all that they need, in no order that matters."""
         return closure(self.known, self.selected)
 
-    def save(self, ended: bool = False) -> None:
+    def save(self, ended: bool = False, durable: bool = True) -> None:
         build = self.pipeline.project.paths.build
         if not self.tasks or not lock.mine(build / ".lock"):
             return  # nothing was selected, or the file is that of a run in progress: this one was refused
@@ -143,7 +145,7 @@ class Recorder:
             "tasks": dict(self.tasks),
         }
         try:
-            write_json(build / "last-run.json", value, durable=self.acted)
+            write_json(build / "last-run.json", value, durable=self.acted and durable)
         except OSError as error:
             self._once(f"build/last-run.json cannot be written: {error.strerror}")
 

@@ -85,6 +85,7 @@ def _locked(command: type[DoitCmdBase]) -> type[DoitCmdBase]:
         from kbuild_tasks.effects import lock
         from kbuild_tasks.effects.files import unreadable
         from kbuild_tasks.plugin.backend import AtomicJson
+        from kbuild_tasks.plugin.stream import Guarded
 
         pipeline = _loaded()
         if pipeline is not None and not options.get("dryrun"):
@@ -97,6 +98,8 @@ def _locked(command: type[DoitCmdBase]) -> type[DoitCmdBase]:
                 sys.stderr.write((error if isinstance(error, KbuildError) else unreadable(error)).render() + "\n")
                 return 1
             AtomicJson.forgetting = True
+        if pipeline is not None:
+            self.outstream = Guarded(self.outstream)
         return command._execute(self, *args, **options)
 
     return type(command.__name__, (command,), {"_execute": execute, "name": command.get_name()})

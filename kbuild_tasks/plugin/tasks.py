@@ -205,6 +205,8 @@ class Pipeline:
         why = self.why(task)
         if not why and not (self.forgotten(task) or self.doit_decides or run.chosen.get("always")):
             return Outcome("already so", run={"state": "fresh"})  # doit's database is new, or lost: receipts decide
+        if run.chosen.get("single"):
+            self._refuse_without(task)
         before = self._now(task)
         self.receipts.remove(task)
         outcome = self.act(task, node)
@@ -212,6 +214,14 @@ class Pipeline:
             self.receipts.write(task, settled(before, self._now(task)), outcome.results)
         warnings = (*outcome.warnings, *self.project.remarks(task))
         return Outcome(outcome.message, run={**outcome.run, "why": why}, warnings=warnings)
+
+    def _refuse_without(self, task: str) -> None:
+        """`doit --single` starts no stage that is needed first: what that has made must be there."""
+        for stage in self.declared(task).receipts:
+            receipt = self.receipts.read(stage)
+            missing = self._lost(stage, receipt["results"]) if receipt else [f"stage {stage} has not run"]
+            if missing:
+                raise KbuildError(f"{task} cannot run alone: {missing[0]}", f"doit {task}, without --single")
 
     def _now(self, task: str) -> dict[str, Any]:
         """A fingerprint of what lies there at this moment: a run takes hours, and what was read at its start may be

@@ -198,7 +198,7 @@ def _check_config(ctx: Context, tree: Path, when: str) -> None:
     if sha256_file(tree / ".config") == wanted:
         return
     if not tree.is_dir():
-        raise KbuildError(f"{tree} is not there any more", "doit, without --single: it brings the tree back first")
+        raise KbuildError(f"{tree} is not there any more", "doit again: it brings the tree back")
     if when == "before":
         raise KbuildError(
             f"{tree}/.config is not the one that configure made and proved",

@@ -25,8 +25,6 @@ from kbuild_tasks.effects.context import Context, Paths
 from kbuild_tasks.effects.files import read_record, sha256_file, sha256_text, write_json
 from kbuild_tasks.effects.pkgbuild import load_pkgbuild
 
-Explained = tuple[str, str | None] | None
-
 
 def inputs(project: Any) -> Inputs:
     """The PKGBUILD's part "source", and the content of the sources that lie beside it."""
@@ -47,7 +45,8 @@ def lost(paths: Paths, results: Mapping[str, Any]) -> Iterable[str]:
         yield f"the repository of source trees, {paths.repository}, is not there"
     elif not places.in_repository(paths.repository, results["tree"]):
         yield f"{paths.repository} does not hold the unpacked source any more"
-    _ = results["beside"]
+    if read_record(_record(paths, startdir.current(paths, results["pkgbase"]))).get("beside") != results["beside"]:
+        yield f"what was unpacked beside {results['srctree']} is not there, or another project's"
 
 
 def run(ctx: Context) -> Outcome:
@@ -57,7 +56,7 @@ def run(ctx: Context) -> Outcome:
     file = paths.root / kernel.pkgbuild
     pkgbuild = load_pkgbuild(file, paths.build / "cache" / "pkgbuild.json", kernel.arch)
     startdir.sync(paths, file)
-    record = paths.state / "pristine" / f"{_identity(pkgbuild, file.parent)}.json"
+    record = _record(paths, _identity(pkgbuild, file.parent))
     unpinned = _unpinned(pkgbuild)
     known = None if any(s.protocol != "file" for s in unpinned) else read_record(record)
     if (
@@ -140,65 +139,6 @@ def find_kernel_tree(unpacked: Path, pkgbuild: Pkgbuild) -> str:
     )
 
 
-def explain(lines: Sequence[str]) -> Explained:
-    """What makepkg said of a source, as one sentence and a hint; None where it said nothing of the kind."""
-    kind = "checksum"
-    for line in lines:
-        words = line.split()
-        if line.startswith("==> Validating "):
-            kind = words[-1].removesuffix("sums...")
-        name, dots, verdict = line.strip().partition(" ... ")
-        if dots and line.startswith("    ") and (told := _explain_verdict(name, verdict.strip(), kind)):
-            return told
-        if line.startswith("==> ERROR: "):
-            return _explain_error(line.removeprefix("==> ERROR: "), lines)
-    return None
-
-
-def _explain_verdict(name: str, verdict: str, kind: str) -> Explained:
-    key = verdict.removesuffix(")").split(" ")[-1]
-    if verdict == "FAILED":
-        return (
-            f"{name} does not have the {kind} sum that the PKGBUILD names",
-            "what was downloaded is not what the PKGBUILD's author saw: compare with upstream before changing the sum",
-        )
-    if verdict.startswith("FAILED (unknown public key"):
-        return (
-            f"the signature of {name} is by a key that is not in your keyring: {key}",
-            f"if that is the right author's key (validpgpkeys): gpg --recv-keys {key}",
-        )
-    if verdict.startswith("FAILED (invalid public key"):
-        return f"the signature of {name} is by key {key}, which validpgpkeys does not name", "do not use this source"
-    if verdict.startswith("FAILED (bad signature"):
-        return f"the signature of {name} is wrong: the file was changed after it was signed", "do not use this source"
-    if verdict.startswith("FAILED (the public key"):
-        key = verdict.split(" ")[4]
-        return (
-            f"the signature of {name} is by a key that you do not trust: {key}",
-            f"name it in the PKGBUILD: validpgpkeys=({key})",
-        )
-    if verdict.startswith("FAILED"):
-        return f"the signature of {name} could not be verified: {verdict}", None
-    if verdict.endswith("NOT FOUND"):
-        return f"{name}: {verdict.lower()}", "source=() must name the file and, beside it, its signature"
-    return None
-
-
-def _explain_error(error: str, lines: Sequence[str]) -> Explained:
-    for start in ("Failure while downloading ", "Failed to extract "):
-        if error.startswith(start):
-            why = [line.strip() for line in lines if line.startswith(("curl: (", "fatal: ", "bsdtar: "))]
-            what = "downloaded" if "download" in start else "unpacked"
-            because = f": {why[-1]}" if why else ""
-            hint = "check the network and the address in source=()" if what == "downloaded" else None
-            hint = "is there no space left? df -h" if "curl: (23)" in because else hint  # curl(1): a write error
-            return f"{error.removeprefix(start)} could not be {what}{because}", hint
-    name, found, _ = error.partition(" was not found in the build directory")
-    if found:
-        return f"{name} is named in source=() and does not lie beside the PKGBUILD", f"put {name} there"
-    return f"makepkg: {error}", "script/setup installs what is needed" if error.startswith("Cannot find the ") else None
-
-
 def _unpack(ctx: Context, pkgbuild: Pkgbuild, scratch: Path) -> None:
     """Download, verify, unpack. A cached download that fails its check is fetched once more."""
     paths = ctx.paths
@@ -218,6 +158,8 @@ def _unpack(ctx: Context, pkgbuild: Pkgbuild, scratch: Path) -> None:
 
 
 def _run_makepkg(ctx: Context, scratch: Path) -> None:
+    from kbuild_tasks.core.makepkg_says import explain
+
     config = makepkg.write_config(ctx.paths, arch=ctx.cluster.kernel.arch, jobs=1, builddir=scratch)
     env = makepkg.environment()
     del env["SOURCE_DATE_EPOCH"]  # see effects/makepkg.py: times of 80,000 files, which git does not keep
@@ -269,6 +211,10 @@ def _version(paths: Paths, pkgbuild: Pkgbuild) -> str:
         return pkgbuild.pkgver
     copy = load_pkgbuild(paths.startdir / "PKGBUILD", paths.build / "cache" / "startdir.json", pkgbuild.arch)
     return copy.pkgver
+
+
+def _record(paths: Paths, identity: str) -> Path:
+    return paths.state / "pristine" / f"{identity}.json"
 
 
 def _identity(pkgbuild: Pkgbuild, directory: Path) -> str:

@@ -68,7 +68,7 @@ def run(ctx: Context) -> Outcome:
     release = ctx.receipts["compile"]["results"]["kernelrelease"]
     tree = paths.builddir / ctx.receipts["compile"]["results"]["tree"]
     if not tree.is_dir():
-        raise KbuildError(f"{tree} is not there any more", "doit, without --single: it brings the tree back first")
+        raise KbuildError(f"{tree} is not there any more", "doit again: it brings the tree back")
     _check_kernel(tree, ctx.receipts["compile"]["results"]["vmlinux_sha256"])
     startdir.sync(paths, file, pkgver)
     startdir.restore(paths)

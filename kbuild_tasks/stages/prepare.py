@@ -52,7 +52,7 @@ def run(ctx: Context) -> Outcome:
         fix = f"; {error.hint}" if error.hint else ""
         return Outcome(f"left out: {error.message}{fix}", run={"left_out": error.message}, final=False)
     finally:
-        write_json(ctx.paths.facts(node.name), record)
+        write_json(ctx.paths.facts(node.name), record, durable=False)
     warning = buildmode.clock_warning(node.name, record["facts"]["clock"])
     return Outcome(record["why"], run=record["mode"], warnings=(warning,) if warning else (), final=False)
 

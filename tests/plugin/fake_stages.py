@@ -101,7 +101,8 @@ def _run(context) -> Outcome:
         tree.mkdir(parents=True, exist_ok=True)
         (tree / MADE[verb]).write_text(MADE[verb])
     results = {"result": hashlib.sha256(text.encode()).hexdigest(), "pkgbase": "linux", "srctree": "linux-6.1"}
-    results |= {"place": PLACE, "tree": PLACE if verb == "compile" else TREE, "config_sha256": sha256_text(".config")}
+    results |= {"place": PLACE, "tree": PLACE if verb == "compile" else TREE, "prepared": []}
+    results["config_sha256"] = sha256_text(".config")
     if os.environ.get("FAKE_TREE") and verb == "patch":
         source = context.paths.repository / "objects" / TREE[:2] / TREE[2:]
         source.parent.mkdir(parents=True, exist_ok=True)

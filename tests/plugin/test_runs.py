@@ -282,3 +282,26 @@ def test_build_mode_is_not_left_while_the_last_task_still_runs(bench) -> None:
     assert not [line for line in (bench.root / "build/trace").read_text().splitlines() if line.startswith("release")]
     assert run.wait(20) == 0
     assert {"release:n1", "release:n2"} <= set(bench.trace())
+
+
+def test_a_stage_that_is_run_alone_wants_what_the_others_made(bench) -> None:
+    out = bench.doit("--single", "compile", check=1)
+    assert "compile cannot run alone: stage patch has not run" in out
+    assert "hint: doit compile, without --single" in out
+    assert "compile" not in bench.trace()
+
+
+def test_a_stage_that_is_run_alone_wants_the_source_that_it_counts_on(bench) -> None:
+    with_tree = {"FAKE_TREE": "1"}
+    workdir = bench.root.parent / "work"
+    bench.edit("cluster.yaml", "/home/builder/buildtmp", str(workdir))
+    bench.doit(**with_tree)
+    mark = workdir / "makepkg" / "linux" / ".linux-6.1.tree"
+    mark.write_text(mark.read_text().replace(str(bench.root), "/srv/other"))
+    bench.trace()
+    bench.doit("forget", "compile", **with_tree)
+    out = bench.doit("-s", "compile", check=1, **with_tree)
+    assert "was last used by the project in /srv/other" in out
+    assert "compile" not in bench.trace()
+    bench.doit(**with_tree)
+    assert "compile" in bench.trace()

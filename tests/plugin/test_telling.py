@@ -79,7 +79,7 @@ def test_words_that_would_be_passed_over_are_refused(built, command) -> None:
     assert f"doit {command} takes no 'sync:*'" in built.doit(command, "sync:*", check=3)
 
 
-@pytest.mark.parametrize("command", ["plan", "status"])
+@pytest.mark.parametrize("command", ["plan", "status", "clean", "forget"])
 def test_a_reader_that_goes_away(built, command) -> None:
     argv = [sys.executable, "-m", "doit", command]
     with subprocess.Popen(argv, cwd=built.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:

@@ -187,51 +187,6 @@ def test_of_two_kernel_trees_the_one_that_build_names(world):
     assert run(world).results["srctree"] == "linux-6.1.1"
 
 
-SAID = [
-    (
-        [
-            "==> Verifying source file signatures with gpg...",
-            "    linux.tar ... FAILED (unknown public key 38DBBDC86092693E)",
-        ],
-        "the signature of linux.tar is by a key that is not in your keyring: 38DBBDC86092693E",
-    ),
-    (
-        ["    linux.tar ... FAILED (invalid public key 647F2865)"],
-        "the signature of linux.tar is by key 647F2865, which validpgpkeys does not name",
-    ),
-    (
-        ["    linux.tar ... FAILED (bad signature from public key 38DBBDC86092693E)"],
-        "the signature of linux.tar is wrong: the file was changed after it was signed",
-    ),
-    (
-        ["    linux.tar ... FAILED (the public key 38DBBDC86092693E is not trusted)"],
-        "the signature of linux.tar is by a key that you do not trust: 38DBBDC86092693E",
-    ),
-    (["    linux.tar ... SIGNATURE NOT FOUND"], "linux.tar: signature not found"),
-    (
-        [
-            "curl: (6) Could not resolve host: x.invalid",
-            "==> ERROR: Failure while downloading https://x.invalid/linux.tar.xz",
-        ],
-        "https://x.invalid/linux.tar.xz could not be downloaded: curl: (6) Could not resolve host: x.invalid",
-    ),
-    (
-        ["bsdtar: Error opening archive: Unrecognized archive format", "==> ERROR: Failed to extract linux.tar.xz"],
-        "linux.tar.xz could not be unpacked: bsdtar: Error opening archive: Unrecognized archive format",
-    ),
-]
-
-
-@pytest.mark.parametrize(("lines", "message"), SAID, ids=[s[1][:40] for s in SAID])
-def test_explained(lines, message):
-    told = extract.explain(["==> Making package: x", "    config ... Passed", *lines, "    Aborting..."])
-    assert told and told[0] == message
-
-
-def test_nothing_to_explain():
-    assert extract.explain(["==> Making package: x", "    config ... Passed"]) is None
-
-
 def test_killed_in_the_middle_then_again(world):
     """kill -9 of the whole session while makepkg unpacks; what it left does not stand in the way."""
     world.write(PKGBUILD.replace("pkgver=6.1.1", "pkgver=6.1.1\n[[ -e $startdir/../slow ]] && sleep 30", 1))
@@ -335,3 +290,18 @@ def test_lost_when_the_repository_is_gone(world):
     assert len(list(extract.lost(world.paths, {**results, "tree": "0" * 40}))) == 1
     (world.paths.repository / "HEAD").unlink()
     assert len(list(extract.lost(world.paths, results))) == 1
+
+
+def test_what_another_project_unpacked_beside_the_same_tree_is_noticed(world):
+    """Two projects with one workdir and one pkgbase: $srcdir is that of the one that ran last."""
+    world.write()
+    first = run(world)
+    assert not list(extract.lost(world.paths, first.results))
+    world.tarball("firmware", {"blob": "1"})
+    more = PKGBUILD.replace("config)", f'config "file://{world.home}/firmware.tar")').replace("SKIP)", "SKIP SKIP)")
+    world.write(more)
+    run(world)
+    assert "beside linux-6.1.1 is not there, or another project's" in "".join(extract.lost(world.paths, first.results))
+    world.write()
+    run(world)
+    assert not list(extract.lost(world.paths, first.results))
