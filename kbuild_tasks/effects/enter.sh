@@ -14,7 +14,7 @@ refuse() {  # refuse WORD [DETAIL]: the node is left out; the sentence is made b
 }
 
 ended() {  # ended: was the run that asks told to be over?
-	grep -qx -e "$token" /run/kbuild-tasks.ended 2>/dev/null
+	[ -f /run/kbuild-tasks.ended ] && grep -qx -e "$token" /run/kbuild-tasks.ended
 }
 
 others_tree() {  # others_tree: does another project keep its tree in the tmpfs at the workdir?
@@ -63,6 +63,6 @@ finish() {  # finish JSON: the answer, where the run still goes on
 }
 
 keep_leaver() {  # what leaves build mode where nobody asks for it: systemd at the time limit, or a person
-	mkdir -p "$run"
+	[ -d "$run" ] || mkdir -p "$run"
 	printf '%s\n' "state=$state owner=$owner tree=1" "$leave_script" 'alone 60' leave >$run/leave.sh
 }

@@ -20,6 +20,7 @@ from typing import Any
 from kbuild_tasks.core.errors import KbuildError, NodeRefused
 from kbuild_tasks.core.model import Cluster, Node
 from kbuild_tasks.effects import node as remote
+from kbuild_tasks.effects import ssh
 
 NONE = "no-helper"  # the word of a node that has none
 PATH = "/usr/local/lib/kbuild-tasks/helper"  # node/setup.sh puts it there
@@ -50,8 +51,10 @@ def ask(
         data = spoken(verb, said) + (payload or b"")
     except ValueError as error:
         raise KbuildError(f"{node.name}: the helper would refuse {error}") from None
+    argv = _argv(cluster, node, alone)
     try:
-        return remote.converse(cluster, node, _argv(cluster, node, alone), data, word, timeout)
+        with ssh.shared(cluster, node, alone):
+            return remote.converse(cluster, node, argv, data, word, timeout)
     except remote.NotAdmitted as error:
         raise _not_there(cluster, node, error) from None
 

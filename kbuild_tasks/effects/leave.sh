@@ -32,7 +32,7 @@ remember() {  # remember FILE BOOT_ID RESTORE MOUNT WORKDIR MADE TMP: replace a 
 	# Not flushed to the disk (60 ms on a busy one): whatever it tells of is over when the power fails.
 	file=$1
 	shift
-	mkdir -p -- "$state" && {
+	{ [ -d "$state" ] || mkdir -p -- "$state"; } && {
 		printf '{\n "boot_id": "%s",\n "restore": "%s",\n "mount": "%s",\n "workdir": "%s",\n "made": "%s",\n "tmp": "%s",\n' "$@" &&
 			printf ' "owner": "%s",\n "project": "%s",\n "node": "%s",\n "run": "%s",\n "since": "%s"\n}\n' \
 				"$was_owner" "$was_project" "$was_node" "$was_run" "$was_since"
@@ -41,7 +41,8 @@ remember() {  # remember FILE BOOT_ID RESTORE MOUNT WORKDIR MADE TMP: replace a 
 }
 
 same_boot() {  # same_boot: was what is recorded done since the node booted? Else nothing of it is there any more.
-	[ "$was_boot" = "$(cat /proc/sys/kernel/random/boot_id)" ]
+	read -r now </proc/sys/kernel/random/boot_id
+	[ "$was_boot" = "$now" ]
 }
 
 foreign_record() {  # foreign_record: does the record tell of another project's build mode? (Old ones name nobody.)

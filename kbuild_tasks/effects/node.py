@@ -73,7 +73,9 @@ def ask(
     word = new_word()
     body = _assemble(text, values or {}, word)
     data = f"{len(body)}\n".encode() + body + (payload or b"")
-    return converse(cluster, node, _argv(cluster, node, sudo), data, word, timeout)
+    argv = _argv(cluster, node, sudo)
+    with ssh.shared(cluster, node):
+        return converse(cluster, node, argv, data, word, timeout)
 
 
 def new_word() -> str:

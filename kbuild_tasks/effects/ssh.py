@@ -15,10 +15,12 @@ Settings, from ssh_config(5), and why they are here:
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import stat
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 from kbuild_tasks.core.errors import KbuildError, NodeUnreachable
@@ -28,6 +30,7 @@ from kbuild_tasks.effects.files import sha256_text, write_atomic
 SOCKETS = Path("/tmp")  # short: a socket's path is at most 107 bytes (unix(7)), a project's directory may be longer
 PERSIST = 60  # seconds that a master outlives its last client: the stages of one run follow each other faster
 _writing = threading.Lock()
+_making: dict[Path, threading.Event] = {}  # socket of a connection that is being made -> set when that ssh has ended
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _HOST = re.compile(r"[A-Za-z0-9:][A-Za-z0-9.:_-]*")
 _USER = re.compile(r"[A-Za-z_][A-Za-z0-9._-]*")
@@ -50,11 +53,40 @@ def config(cluster: Cluster) -> Path:
     own = directory / sha256_text(f"{cluster.root}\n{body}")[:12]
     _private(own)
     path = own / "config"
-    text = f'{body}  ControlPath "{own}/%C"\n'.encode("utf-8", "surrogateescape")
+    sockets = "".join(f'Host {name}\n  ControlPath "{own}/{_socket(name)}"\n' for name in cluster.nodes)
+    text = (body + sockets).encode("utf-8", "surrogateescape")
     with _writing:  # all nodes at once, each from a thread
         if not path.exists() or path.read_bytes() != text:
             write_atomic(path, text, mode=0o600, durable=False)
     return path
+
+
+def _socket(name: str) -> str:
+    """The file of a node's shared connection; its name may be too long for one."""
+    return sha256_text(name)[:16]
+
+
+@contextlib.contextmanager
+def shared(cluster: Cluster, node: Node, alone: bool = False) -> Iterator[None]:
+    """Around an ssh that shares a node's connection (unless `alone`): while the first one makes it, the others wait.
+    ssh itself does not: two that start together make two, 25 ms of processor on either side, and share one."""
+    if alone or node.connection == "local":
+        yield
+        return
+    socket = config(cluster).with_name(_socket(node.name))
+    ended = threading.Event()
+    with _writing:
+        maker = ended if socket.exists() else _making.setdefault(socket, ended)
+    if maker is not ended:
+        while not (socket.exists() or maker.wait(0.005)):
+            pass
+    try:
+        yield
+    finally:
+        with _writing:
+            if _making.get(socket) is ended:
+                del _making[socket]
+        ended.set()
 
 
 def render(cluster: Cluster) -> str:

@@ -1,6 +1,7 @@
 # Makes a set whole or not at all: copied from the current one (hard links), less what changed, plus what came on
 # stdin; its listing must hash to its name before it is renamed into place. Values used: state, id, base (a set or
-# ""), drop_bytes. Payload: drop_bytes of "PATH<NUL>", then a tar of the new files. Answers {"put": ID}.
+# ""), drop_bytes. Payload: drop_bytes of "PATH<NUL>", then a tar of the new files. Answers {"put": ID}, or {"put": ""}
+# where that is the current set, and whole; the payload is left unread then.
 
 listing() {
 	(cd -- "$1" && find . -type f -printf '%P\0' | sort -z | xargs -0r sha256sum -z --)
@@ -20,6 +21,14 @@ fail() {  # fail WHAT: nothing stays of the attempt; a full disk is told as one
 alone 60
 sync=$state/sync
 stage=$sync/.new drop=$sync/.drop errors=/run/kbuild-sync.$$
+before=$(readlink "$sync/current") || before=''
+if [ "$before" = "$id" ]; then
+	found=$(listing "$sync/$id" 2>/dev/null | sha256sum)
+	if [ "${found%% *}" = "$id" ]; then
+		printf '{"put": ""}\n'
+		exit 0
+	fi
+fi
 mkdir -p -- "$sync" 2>"$errors" || fail "cannot make $sync"
 rm -rf -- "$stage"
 if [ -n "$base" ] && [ -d "$sync/$base" ]; then
@@ -27,16 +36,18 @@ if [ -n "$base" ] && [ -d "$sync/$base" ]; then
 else
 	mkdir -- "$stage" 2>"$errors" || fail "cannot make $stage"
 fi
-head -c "$drop_bytes" >"$drop" 2>"$errors" || fail "cannot write to $sync"
-(cd -- "$stage" && xargs -0r rm -f --) <"$drop" 2>"$errors" || fail "cannot remove old files"
+if [ "$drop_bytes" -gt 0 ]; then
+	head -c "$drop_bytes" >"$drop" 2>"$errors" || fail "cannot write to $sync"
+	(cd -- "$stage" && xargs -0r rm -f --) <"$drop" 2>"$errors" || fail "cannot remove old files"
+fi
 tar -x -f - -C "$stage" --no-same-owner 2>"$errors" || fail "cannot unpack the set"
-find "$stage" -mindepth 1 -type d -empty -delete 2>"$errors" || fail "cannot remove empty directories"
+[ "$drop_bytes" = 0 ] || find "$stage" -mindepth 1 -type d -empty -delete 2>"$errors" ||
+	fail "cannot remove empty directories"
 found=$(listing "$stage" 2>"$errors" | sha256sum)
 [ "${found%% *}" = "$id" ] || fail "did not get the set whole"
 find "$stage" -print0 | xargs -0r sync -- 2>"$errors" || fail "cannot write the set to its disk"
 
 [ ! -e "$sync/$id" ] || rm -rf -- "${sync:?}/$id" 2>"$errors" || fail "cannot replace a set that was changed by hand"
-before=$(readlink "$sync/current") || before=''
 mv -T -- "$stage" "$sync/$id" 2>"$errors" || fail "cannot rename the set into place"
 ln -sfn -- "$id" "$sync/.current" 2>"$errors" && mv -T -- "$sync/.current" "$sync/current" 2>"$errors" ||
 	fail "cannot point to the new set"

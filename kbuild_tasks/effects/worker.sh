@@ -84,7 +84,7 @@ place() {  # where distccd's temporary files go: $mount, $size, $tmp, $disk_why 
 }
 
 furnish() {  # the tmpfs, and in it a directory for distccd's user
-	if [ "$mount" = yes ] || [ "$tmp" = "$workdir/distccd" ]; then
+	if [ ! -d "$workdir" ] && { [ "$mount" = yes ] || [ "$tmp" = "$workdir/distccd" ]; }; then
 		mkdir -p -- "$workdir" || refuse workdir "$workdir"
 	fi
 	if [ "$mount" = yes ] && ! ours_mounted "$workdir"; then
@@ -92,8 +92,8 @@ furnish() {  # the tmpfs, and in it a directory for distccd's user
 			mount=no size=0 disk_why=mount
 		}
 	fi
-	mkdir -p -- "$tmp" && chmod "$access" -- "$tmp" || refuse workdir "$tmp"
-	[ "$access" != 0700 ] || chown "$uid" -- "$tmp"
+	if [ "$access" = 0700 ]; then set -- -o "$uid"; else set --; fi
+	install -d -m "$access" "$@" -- "$tmp" || refuse workdir "$tmp"
 }
 
 record() {  # what is going to be done to the node, before it is done
@@ -108,6 +108,10 @@ record() {  # what is going to be done to the node, before it is done
 }
 
 clear_port() {
+	if [ "$ours" != active ] && [ -z "$foreign" ]; then
+		[ -z "$taken" ] || refuse port
+		return
+	fi
 	for service in $foreign; do
 		systemctl stop "$service" || refuse foreign "$service"
 	done
@@ -118,7 +122,6 @@ clear_port() {
 }
 
 start() {  # a transient unit: systemd is its parent, knows its user, ends it at its time
-	mkdir -p /run/systemd/system
 	printf '[Service]\nType=oneshot\nExecStart=/bin/sh %s\n' $run/leave.sh >/run/systemd/system/kbuild-leave.service
 	[ ! -f "$state/distccd.log" ] || mv -- "$state/distccd.log" "$state/distccd.log.1"
 	systemd-run --quiet --collect --unit=$unit --description='distccd of kbuild-tasks' \
@@ -127,12 +130,14 @@ start() {  # a transient unit: systemd is its parent, knows its user, ends it at
 		--setenv="TMPDIR=$tmp" --setenv="PATH=$PATH" -- \
 		distccd --no-detach --daemon --listen "$listen" --allow "$peer" --port "$port" --jobs "$jobs" \
 		--log-stderr --log-level info </dev/null || refuse start
-	for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+	tries=0
+	while [ "$tries" -lt 60 ]; do
 		if listening; then
 			printf '%s\n' "$wanted" >$run/distccd
 			return
 		fi
-		sleep 0.05
+		[ "$tries" -lt 10 ] && sleep 0.01 || sleep 0.05
+		tries=$((tries + 1))
 	done
 	refuse start "$(tail -n 3 -- "$state/distccd.log" 2>/dev/null)"
 }
@@ -156,7 +161,11 @@ esac
 account
 place
 wanted="$listen $peer $port $jobs $account $tmp"
-if [ "$ours" != active ] && [ -z "$foreign" ] && listening; then unknown_services; fi
+taken=''
+if [ "$ours" != active ] && [ -z "$foreign" ] && listening; then
+	taken=yes
+	unknown_services
+fi
 record
 [ "$k3s_stop:$k3s" != 1:active ] || systemctl stop k3s-agent.service || refuse k3s
 if ! running; then

@@ -3,8 +3,8 @@
 /var/lib/kbuild-tasks/sync/<id>/ holds the files under their project paths, `current` points to the last set, and the
 one before it is kept. The id is the sha256 of the listing (core/fileset.py), so a set that is named right is whole.
 Two questions: what have you, and, if that is not the wanted set, here is what you lack; unchanged content is not
-sent again, a run with nothing new asks once. A node whose disk is full keeps the set it had, and that is an error;
-a worker that cannot be reached, or does not admit us, is left out.
+sent again, a run with nothing new asks once, and so does one that knows of no set there. A node whose disk is full
+keeps the set it had, and that is an error; a worker that cannot be reached, or does not admit us, is left out.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from kbuild_tasks.core.errors import KbuildError, NodeUnreachable
 from kbuild_tasks.core.later import later
 from kbuild_tasks.core.model import STATE_DIR, Inputs, Node, Outcome
 from kbuild_tasks.effects.context import Context
-from kbuild_tasks.effects.files import read_json
+from kbuild_tasks.effects.files import read_record
 from kbuild_tasks.effects.project import Project
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ else:
 
 DEADLINE = 120  # seconds
 LARGEST = 4 << 20  # bytes: a file beside the PKGBUILD that is larger is a source or a package, which nodes do not need
+AT_ONCE = 1 << 20  # bytes of a set that are sent unasked to a node of which nothing is known
 STILL_DOWN = 60  # seconds for which prepare's "not reached" is believed: not every stage waits for the same dead node
 
 
@@ -94,21 +95,34 @@ def run(ctx: Context) -> Outcome:
 def bring(ctx: Context, node: Node, wanted: dict[str, str], contents: dict[str, bytes]) -> int | None:
     """Make `wanted` the node's current set. Number of files sent; None: it had the set."""
     name = fileset.identity(wanted)
+    if _unknown(ctx, node) and sum(map(len, contents.values())) <= AT_ONCE:
+        return len(wanted) if _put(ctx, node, name, "", b"", contents) else None
     has = remote.ask(ctx.cluster, node, remote.script("sync_list"), {"state": STATE_DIR}, timeout=DEADLINE)
     raw = base64.b64decode(has["listing"])
     if has["current"] == name and raw == fileset.listing(wanted):
         return None
     change = fileset.difference(wanted, fileset.parse(raw))
     drop = b"".join(os.fsencode(path) + b"\0" for path in change.drop)
-    values: dict[str, str | int] = {"state": STATE_DIR, "id": name, "base": has["current"], "drop_bytes": len(drop)}
-    payload = drop + _tar({path: contents[path] for path in change.send})
-    remote.ask(ctx.cluster, node, remote.script("sync_put"), values, payload, timeout=DEADLINE)
+    _put(ctx, node, name, has["current"], drop, {path: contents[path] for path in change.send})
     return len(change.send)
 
 
+def _put(ctx: Context, node: Node, name: str, base: str, drop: bytes, contents: dict[str, bytes]) -> bool:
+    """False: the node had that set already."""
+    values: dict[str, str | int] = {"state": STATE_DIR, "id": name, "base": base, "drop_bytes": len(drop)}
+    answer = remote.ask(ctx.cluster, node, remote.script("sync_put"), values, drop + _tar(contents), timeout=DEADLINE)
+    return bool(answer["put"])
+
+
+def _unknown(ctx: Context, node: Node) -> bool:
+    """Whether nothing is known here of a set that the node has: then it gets all in one question."""
+    facts = read_record(ctx.paths.facts(node.name)).get("facts")
+    return not (isinstance(facts, dict) and facts.get("sync"))
+
+
 def _still_down(ctx: Context, node: Node) -> str | None:
-    record = read_json(ctx.paths.facts(node.name))
-    if not isinstance(record, dict) or record.get("reached") or not record.get("why"):
+    record = read_record(ctx.paths.facts(node.name))
+    if record.get("reached") or not record.get("why"):
         return None
     return str(record["why"]) if time.time() - record.get("at", 0) < STILL_DOWN else None
 
