@@ -193,6 +193,9 @@ def _from_the_start(history: History, seen: Seen, build: Build) -> Step:
 def _before_the_reboot(state: str, same: bool, seen: Seen, build: Build, drains: bool) -> Step:
     if not same and seen.trial == build.build and (runs(seen, build) or state == "ARMED"):
         return _after_the_reboot(seen, build, "it was rebooted by somebody else")
+    if not same and seen.trial == build.build and not seen.armed:
+        # The answer to `arm` was lost, and so was the node: what was armed has been booted since, or never will be.
+        return _after_the_reboot(seen, build, "it was armed and rebooted while nobody saw it")
     if state == "ARMED" and same and seen.armed == build.entry:
         return Step(Act.REBOOT)
     if drains and (state == "BOOTFILES_OK" or not same):
