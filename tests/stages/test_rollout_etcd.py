@@ -1,8 +1,7 @@
 """The order of k3s servers held against what it is for: three real members of etcd, one on each server, in their own
 processes and on loopback. A roll-out of the servers restarts each of them once, while somebody writes all the time.
 
-Needs etcd in PATH; without installing it (Debian): apt-get download etcd-server && dpkg -x etcd-server_*.deb e &&
-PATH=$PWD/e/usr/bin:$PATH pytest tests/stages/test_rollout_etcd.py
+Needs etcd in PATH: script/test takes it from Debian's package.
 """
 
 from __future__ import annotations
