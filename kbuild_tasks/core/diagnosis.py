@@ -28,8 +28,13 @@ _REASONS = (  # what a kernel's last words mean; the first that is found counts
     ("Kernel panic", "panicked"),
     ("kernel BUG at|Oops|general protection fault|unable to handle|Unable to handle kernel", "crashed"),
     ("soft lockup|hard LOCKUP|blocked for more than|self-detected stall", "hung"),
-    ("emergency mode|Emergency Shell|Dependency failed for .*(root|Local File)", "did not get its disks"),
+    (  # systemd and dracut; initramfs-tools; mkinitcpio. The last two then reboot by panic= as well
+        "emergency mode|Emergency Shell|Dependency failed for .*(root|Local File)"
+        "|ALERT!.* does not exist|Unable to find root device",
+        "did not get its disks",
+    ),
 )
+_BESIDE = "Kernel panic|Initramfs unpacking failed"  # told with whatever it was; the second alone may mean nothing
 
 
 @dataclass(frozen=True)
@@ -104,8 +109,8 @@ def reason(lines: Sequence[str]) -> tuple[str, list[str]]:
     for pattern, what in _REASONS:
         found = [_plain(line) for line in lines if re.search(pattern, line)]
         if found:
-            panics = [_plain(line) for line in lines if "Kernel panic" in line]
-            return what, list(dict.fromkeys([*found, *panics]))[:4]
+            beside = [_plain(line) for line in lines if re.search(_BESIDE, line)]
+            return what, list(dict.fromkeys([*found, *beside]))[:4]
     return "", []
 
 

@@ -316,6 +316,16 @@ def test_the_reason_is_dug_out(lines: list[str], what: str, evidence: str | None
     assert found == ([evidence] if evidence else [])
 
 
+def test_a_damaged_initramfs_is_told_beside_what_it_led_to() -> None:
+    cut = "[    1.191972] Initramfs unpacking failed: ZSTD-compressed data is truncated"
+    alert = "ALERT!  PARTUUID=6b627569-02 does not exist.  Dropping to a shell!"
+    told, found = diagnosis.reason([cut, "Gave up waiting for root file system device.", alert])
+    assert told == "did not get its disks"
+    assert found == [alert, "Initramfs unpacking failed: ZSTD-compressed data is truncated"]
+    assert diagnosis.reason([cut]) == ("", []), "of padding it says the same, and boots"
+    assert diagnosis.reason(["ERROR: Unable to find root device 'UUID=1'."])[0] == "did not get its disks"
+
+
 def test_the_sentence_of_a_fall_back() -> None:
     seen = Seen(ONE, "6.1.190-old")
     lines = ["[1.0] Kernel panic - not syncing: x"]

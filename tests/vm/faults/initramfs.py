@@ -15,7 +15,7 @@ PROJECT = Rollout.of_debian
 CUT = cut("/boot/kbuild/$build/initrd.img")
 FAULTS = (
     Fault("initramfs cut short, before arming", CUT, "other bytes", refused=True),
-    Fault("initramfs cut short, after arming", CUT, "the new kernel panicked", after=True),
+    Fault("initramfs cut short, after arming", CUT, "the new kernel did not get its disks", after=True),
 )
 
 
