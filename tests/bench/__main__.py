@@ -31,7 +31,13 @@ def fanout() -> dict[str, Any]:
     return measure(ROOT)
 
 
-MEASUREMENTS = {"noop": noop, "fanout": fanout}
+def edit() -> dict[str, Any]:
+    from tests.bench.edit import measure
+
+    return measure(ROOT)
+
+
+MEASUREMENTS = {"noop": noop, "fanout": fanout, "edit": edit}
 
 
 def main(names: list[str]) -> int:
