@@ -116,6 +116,13 @@ class Rollout(Project):
         """What a run said, when it ended."""
         return run.communicate(timeout=LIMIT)[0]
 
+    def alone(self, node: str) -> None:
+        """The other VM is on hold here: it is another project's, and whether it is up is nobody's question."""
+        path = self.root / "cluster.yaml"
+        text, found = re.subn(rf"(?m)^(  (?!{node}:)(?:{'|'.join(VMS)}): {{)", r"\1hold: true, ", path.read_text())
+        assert found == len(VMS) - 1, text
+        path.write_text(text)
+
     def settings(self, **values: str) -> None:
         """Values below `rollout:` in cluster.yaml."""
         path = self.root / "cluster.yaml"
