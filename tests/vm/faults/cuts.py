@@ -112,7 +112,7 @@ def run(lab: Lab, project: Rollout, count: int | None) -> Iterator[Row]:
 def _one(lab: Lab, project: Rollout, node: str, work: Work) -> None:
     choice = random.Random(f"{work.seed} {node}")
     machine = Machine(lab, node, ROOT / "build" / "faults")
-    project.settings(settle="1s")
+    project.settings(settle="1s", canary=f"[{node}]")
     project.alone(node)  # else no node is rebooted while the other one, of which it knows nothing, is cut off
     chain = Chain(project, machine, choice, work.tell)
     try:
