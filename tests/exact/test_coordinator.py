@@ -1,0 +1,113 @@
+"""Another coordinator, as a user lives it: n1 has built, n2 has what sync left, and takes n1's place. Real ssh, the
+small kernel under its real kbuild; what an edit compiles afterwards is what plain make compiles, and the bytes are those
+of a clean build.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.exact.bench import objects
+from tests.exact.edits import PATCHES, START
+from tests.exact.machines import SIZE, Two, possible, two
+
+pytestmark = [pytest.mark.real, pytest.mark.skipif(not possible(), reason="needs root, for mount namespaces, and sshd")]
+EDITED = START.patched("core", PATCHES["core"][1])
+
+
+@pytest.fixture(scope="module")
+def built(linux_source: Path) -> Iterator[Two]:
+    """n1 has built START, and n2 was synced by it."""
+    with two(linux_source) as both:
+        both.old.step(START)
+        yield both
+
+
+@pytest.fixture
+def both(built: Two) -> Iterator[Two]:
+    """n2 as it is when its node has compiled nothing yet."""
+    yield built
+    new = built.new
+    shutil.rmtree(new.project, ignore_errors=True)
+    for name in ("work", "work.state"):
+        new.root("umount", new.home / name)
+        new.mount(new.home / name, SIZE)
+
+
+def recover(both: Two) -> None:
+    new = both.new
+    new.project.mkdir()
+    new.own(new.project)
+    out = new.doit("recover", str(new.project))
+    assert "of n1, " in out
+    new.configure(", ".join(f"fragments/{name}" for name, _ in START.fragments))
+
+
+def packages(project: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (project / "artifacts").glob("*.zst")}
+
+
+def test_it_goes_on_where_the_old_one_was(both: Two) -> None:
+    old, new = both.old, both.new
+    recover(both)
+    plan = new.doit("plan")
+    assert "run    compile      not done yet" in plan
+    assert f"n1 was the coordinator before: if it answers, doit adopt fetches what it built in {old.project}" in plan
+
+    out = new.doit("adopt")
+    assert "done   adopt        extract, patch, configure, compile, package of n1" in out and "warning" not in out
+    plan = new.doit("plan")
+    assert [line for line in plan.splitlines() if "sync" not in line and line.split()[:1] != ["fresh"]] == [], plan
+    assert json.loads(new.doit("plan", "--json"))["adopt"] == ""
+    new.doit()
+    assert set(new.states().values()) <= {"fresh"} or set(new.states().values()) == {"fresh", "done"}
+    assert {new.states()[stage] for stage in ("extract", "patch", "configure", "compile", "package")} == {"fresh"}
+    assert packages(new.project) == packages(old.project)
+    assert not (new.seen(new.work) / "makepkg").exists(), "nothing is brought back before it is needed"
+
+    step = new.step(EDITED)
+    assert sorted(step.recorded) == sorted(step.said) and 0 < len(step.said) < 5
+    assert "files of the last build brought back" in step.run["tasks"]["patch"]["message"]
+    assert step.made.files == step.made_by_hand
+    assert step.run["tasks"]["extract"]["state"] == "fresh"
+    clean = new.clean(EDITED)
+    assert (step.made.files, step.made.packages) == (clean.files, clean.packages)
+
+
+def test_the_edit_may_come_before(both: Two) -> None:
+    """What the old one has built is other than what is wanted here: it is fetched all the same, and make goes on."""
+    new = both.new
+    recover(both)
+    new.write(EDITED)
+    new.doit("adopt")
+    plan = new.doit("plan")
+    assert "fresh  extract" in plan and "core changed (line" in plan and "run    patch" in plan, plan
+    before = {name: time for name, time in objects(both.old.tree).items() if name != "kernel/core.o"}
+    new.doit()
+    compiled = new.last_run()["tasks"]["compile"]["objects"]
+    assert "kernel/core.o" in compiled and len(compiled) < 5
+    after = objects(new.tree)
+    assert {name for name in before if after.get(name) != before[name] and name.endswith(".o")} <= {
+        *compiled, "vmlinux.o", "arch/x86/boot/setup.o", ".vmlinux.export.o", "built-in.o"
+    }  # fmt: skip
+
+
+def test_the_old_one_does_not_answer(both: Two) -> None:
+    recover(both)
+    both.sshds[0].terminate()
+    both.sshds[0].wait(5)
+    try:
+        out = both.new.doit("adopt", status=1)
+    finally:
+        from tests.exact.machines import sshd
+
+        both.sshds[0] = sshd(both.old, both.old.ports[0])
+    assert "FAILED adopt        n1 refuses connections at" in out
+    assert "without it doit makes all of it here" in out and "Traceback" not in out
+    both.new.doit()
+    assert packages(both.new.project) == packages(both.old.project), "from what sync left, the same bytes"
