@@ -20,7 +20,7 @@ from kbuild_tasks.core.errors import NodeRefused
 from kbuild_tasks.effects.node_stream import Stream, Torn
 
 _PIECE = 1 << 20
-_TIME = re.compile(r"([0-9]{1,12})(?:\.([0-9]{1,9}))?")
+_TIME = re.compile(r"([0-9]{1,10})(?:\.([0-9]{1,9}))?")
 
 
 @dataclass(frozen=True)
@@ -111,8 +111,8 @@ def _copy(source: IO[bytes], path: Path, mode: int) -> str:
 
 
 def _time(member: tarfile.TarInfo) -> int:
-    """In ns: a pax header has it as a decimal number."""
-    found = _TIME.fullmatch(member.pax_headers.get("mtime", ""))
+    """In ns: a pax header has it as a decimal number. One that is none is the oldest: make makes that file anew."""
+    found = _TIME.fullmatch(member.pax_headers.get("mtime") or str(member.mtime))
     if not found:
-        return max(0, int(member.mtime)) * 10**9
+        return 0
     return int(found[1]) * 10**9 + int((found[2] or "").ljust(9, "0"))

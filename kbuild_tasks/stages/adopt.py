@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kbuild_tasks.core.errors import KbuildError, NodeUnreachable
+from kbuild_tasks.core.errors import CommandFailed, KbuildError, NodeUnreachable
 from kbuild_tasks.core.later import later
 from kbuild_tasks.core.model import Outcome
 from kbuild_tasks.effects import adopted
@@ -60,13 +60,13 @@ def run(ctx: Context, wanted: Wanted) -> Outcome:
         offer = adoption.offer(node.name, told, wanted.stages, wanted.project, Project(ctx.cluster).compiler)
         room = _room(ctx, told)
         trees = Trees(paths.repository)
-        _trees(ctx, other, trees, offer)
+        _trees(ctx, wanted, other, trees, offer)
         ctx.emit("adopt", {"step": "fetch packages, downloads and receipts"})
         files = other.files(dict(_files(wanted, offer)), place / "all", room)
         objects = _objects(ctx, wanted, other, trees, offer, room)
     except NodeUnreachable as error:
         shutil.rmtree(place, ignore_errors=True)
-        hint = f"{error.hint or 'is it switched on?'} doit adopt begins anew; without it doit makes all of it here"
+        hint = f"{error.hint or 'is it switched on?'}; then doit adopt again. Without it doit makes all of it here"
         raise NodeUnreachable(error.message, hint, evidence=error.evidence) from None
     except BaseException:
         shutil.rmtree(place, ignore_errors=True)
@@ -111,15 +111,20 @@ def _room(ctx: Context, told: dict[str, Any]) -> int:
     return free
 
 
-def _trees(ctx: Context, other: Other, trees: Trees, offer: adoption.Offer) -> None:
+def _trees(ctx: Context, wanted: Wanted, other: Other, trees: Trees, offer: adoption.Offer) -> None:
     if trees.whole(offer.trees):
         return
     ctx.emit("adopt", {"step": "fetch the source"})
-    other.trees(trees, offer.trees)
+    evidence: Sequence[str] = ()
+    try:
+        other.trees(trees, offer.trees)
+    except CommandFailed as error:
+        evidence = error.evidence
     if not trees.whole(offer.trees):
         raise KbuildError(
-            f"{other.node.name} did not send all of the trees that its receipts tell of",
-            "its repository is damaged: doit makes all of it here",
+            f"{other.node.name} did not send all of the source that its receipts tell of",
+            f"is {wanted.workdir}.state/repo.git whole there? Without it doit makes all of it here",
+            evidence=evidence,
         )
 
 
