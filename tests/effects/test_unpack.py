@@ -1,4 +1,4 @@
-"""A tar of another machine's is taken in member by member: what nobody asked for, and what leads elsewhere, is refused."""
+"""A tar of another machine's is taken in member by member: what nobody asked for, or leads elsewhere, is refused."""
 
 from __future__ import annotations
 
