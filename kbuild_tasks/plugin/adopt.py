@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,8 @@ class Adoption:
     """The task of one project; from_, project, replace: `doit adopt from=kubenode1 project=/srv/kernel replace=yes`."""
 
     def __init__(self, pipeline: Pipeline, from_: str | None, project: str | None, replace: str | None) -> None:
-        self.pipeline, self.from_, self.project = pipeline, from_, project
+        self.pipeline, self.from_ = pipeline, from_
+        self.project = os.path.normpath(project) if project else None
         if project and not project.startswith("/"):
             raise ConfigError(f"project={project}: not an absolute path", "name the project's directory there")
         if replace not in (None, "yes", "no"):
@@ -83,6 +85,10 @@ class Adoption:
             )
         if name not in cluster.nodes:
             raise KbuildError(f"{name} is no node of {cluster.source}", f"its nodes: {' '.join(cluster.nodes)}")
+        if cluster.nodes[name].hold and not self.from_:
+            raise KbuildError(
+                f"{name} is on hold: nothing is asked of it", f"doit adopt from={name} asks it all the same"
+            )
         if name == cluster.build.coordinator:
             raise KbuildError(f"{name} is this coordinator", "doit adopt from=NODE names another one")
         if cluster.ssh.sudo == "helper":

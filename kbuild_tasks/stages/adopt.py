@@ -68,6 +68,10 @@ def run(ctx: Context, wanted: Wanted) -> Outcome:
         shutil.rmtree(place, ignore_errors=True)
         hint = f"{error.hint or 'is it switched on?'}; then doit adopt again. Without it doit makes all of it here"
         raise NodeUnreachable(error.message, hint, evidence=error.evidence) from None
+    except CommandFailed as error:  # a run that was started there ends what sends, for one
+        shutil.rmtree(place, ignore_errors=True)
+        hint = error.hint or "doit adopt again. Without it doit makes all of it here"
+        raise KbuildError(error.message, hint, evidence=error.evidence) from None
     except BaseException:
         shutil.rmtree(place, ignore_errors=True)
         raise
