@@ -111,6 +111,6 @@ def test_the_old_one_does_not_answer(both: Two) -> None:
 
         both.sshds[0] = sshd(both.old, both.old.ports[0])
     assert "FAILED adopt        n1 refuses connections at" in out
-    assert "without it doit makes all of it here" in out and "Traceback" not in out
+    assert "Without it doit makes all of it here" in out and "Traceback" not in out
     both.new.doit()
     assert packages(both.new.project) == packages(both.old.project), "from what sync left, the same bytes"
