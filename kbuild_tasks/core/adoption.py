@@ -173,11 +173,17 @@ def _receipt(stage: str, value: Any) -> Mapping[str, Any]:
         raise _Lie(f"its receipt of {stage} names an input without a sum")
     if stage in ("extract", "patch"):
         _is(_TREE, results["tree"])
-        for name in [*results["beside"], *results.get("prepared", ()), *results.get("sources", ())]:
+        for name in [*_texts(results["beside"]), *_texts(results.get("sources", {})), *results.get("prepared", ())]:
             _plain(name)
     if stage == "compile":
         _is(_SUM, results["vmlinux_sha256"])
     return {"stage": stage, "inputs": inputs, "results": results}
+
+
+def _texts(value: Any) -> Mapping[str, str]:
+    if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
+        raise _Lie(f"{value!r} is no list of sums")
+    return value
 
 
 def _places(results: Mapping[str, Mapping[str, Any]]) -> Iterator[Any]:

@@ -135,7 +135,8 @@ def objects(paths: Paths, offer: Offer, came: Mapping[str, Member], found: Found
     with contextlib.suppress(OSError, KbuildError):
         told = {"tree": offer.place, **built.results(files)}
     if lost:
-        found.not_taken.append(f"{lost} files of the last build are not whole there: make makes them anew")
+        which = f"{lost} file{'' if lost == 1 else 's'} of the last build"
+        found.not_taken.append(f"{which}, not whole there: make makes anew what it needs")
     elif told != dict(results):
         found.not_taken.append("what kbuild made: its kernel is not the one that the receipt tells of")
         return

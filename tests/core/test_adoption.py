@@ -121,6 +121,8 @@ def put(*path: str) -> Callable[[Any], Callable[[dict[str, Any]], None]]:
         (put("extract", "results", "sources")({"../x": "SKIP"}), "names a file '../x'"),
         (put("extract", "results", "sources")({"a\nb": "SKIP"}), "names a file"),
         (put("patch", "results", "prepared")(["/etc/passwd"]), "names a file '/etc/passwd'"),
+        (put("extract", "results", "sources")({"a": None}), "no list of sums"),
+        (put("extract", "results", "beside")(["a"]), "no list of sums"),
         (put("patch", "results", "place")("linux-y/src/linux-6.1"), "different trees"),
         (put("compile", "results", "vmlinux_sha256")(None), "is no hash"),
         (put("package", "results", "packages")({"../p.zst": SUM}), "names a file '../p.zst'"),
