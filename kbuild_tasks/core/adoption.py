@@ -214,6 +214,9 @@ def _listed(kept: Mapping[str, Any]) -> Mapping[str, Any]:
             raise _Lie(f"it kept a file {name!r}")
         if not isinstance(total, str):
             raise _Lie(f"it kept {name!r} without a sum")
+    for name in kept.get("directories", ()):
+        if not inside(name):
+            raise _Lie(f"it kept a directory {name!r}")
     return kept
 
 

@@ -5,8 +5,8 @@
 #   kept    a tar of the files on stdin, of those that were kept
 #   tree    a tar of all that kbuild made in the tree at `place`; stdin: what its source has, each path twice
 
-pack() {  # pack DIRECTORY: times in nanoseconds, a file with several names as several files
-	tar -c -f - --format=posix --hard-dereference --ignore-failed-read -C "$1" --null -T -
+pack() {  # pack DIRECTORY OPTION: times in nanoseconds, a file with several names as several files
+	tar -c -f - --format=posix --hard-dereference --ignore-failed-read "$2" -C "$1" --null -T -
 }
 
 case $what in
@@ -15,13 +15,13 @@ trees)
 	printf '%s\n' $trees |
 		GIT_DIR=$state/repo.git git -c core.compression=1 pack-objects --revs --stdout --window=0 -q
 	;;
-files) pack / ;;
-kept) pack "$state/kept/files" ;;
+files) pack / --recursion ;;
+kept) pack "$state/kept/files" --no-recursion ;;
 tree)
 	cd -- "$workdir/makepkg/$place" || exit
 	{
-		find . \( -type f -o -type l \) -printf '%P\0'
+		find . -mindepth 1 \( -type f -o -type l -o -type d -empty \) -printf '%P\0'
 		cat
-	} | sort -z | uniq -z -u | pack .
+	} | sort -z | uniq -z -u | pack . --no-recursion
 	;;
 esac

@@ -122,15 +122,17 @@ def beside(paths: Paths, offer: Offer, found: Found) -> None:
 
 def objects(paths: Paths, offer: Offer, came: Mapping[str, Member], found: Found) -> None:
     """Make what kbuild made there our kept copy; told as a build that has ended if it is the receipt's."""
+    files = scratch(paths) / "files"
     listed = {name: member.entry for name, member in came.items()}
     if offer.objects == "kept":  # a copy that was damaged there does not come back from here either
         known = offer.kept["files"]
         listed = {name: entry for name, entry in listed.items() if entry[2:] == known[name][2:]}
         lost = len(known) - len(listed)
+        directories = list(offer.kept.get("directories", ()))
     else:
         lost = 0
+        directories = [d[len(str(files)) + 1 :] for d, below, names in os.walk(files) if not below and not names]
     tree, results = offer.trees[-1], offer.receipts["compile"]["results"]
-    files = scratch(paths) / "files"
     told = None
     with contextlib.suppress(OSError, KbuildError):
         told = {"tree": offer.place, **built.results(files)}
@@ -144,7 +146,8 @@ def objects(paths: Paths, offer: Offer, came: Mapping[str, Member], found: Found
     paths.kept.mkdir(parents=True)
     os.replace(files, paths.kept / "files")
     record = None if lost else places.built(paths, tree, results)
-    write_json(paths.kept / "kept.json", {"place": offer.place, "tree": tree, "built": record, "files": listed})
+    kept = {"place": offer.place, "tree": tree, "built": record, "files": listed, "directories": sorted(directories)}
+    write_json(paths.kept / "kept.json", kept)
     found.objects = len(listed)
 
 

@@ -129,6 +129,8 @@ def put(*path: str) -> Callable[[Any], Callable[[dict[str, Any]], None]]:
         (put("package", "results", "packages")({"p.zst": "short"}), "is no hash"),
         (put("kept", "files")({"../vmlinux": [1, 1, 1, SUM]}), "kept a file '../vmlinux'"),
         (put("kept", "files")({"/etc/cron.d/x": [1, 1, 1, SUM]}), "kept a file '/etc/cron.d/x'"),
+        (put("kept", "directories")(["../x"]), "kept a directory '../x'"),
+        (put("kept", "directories")([3]), "split"),
         (put("kept", "files")({"a//b": [1, 1, 1, SUM]}), "kept a file"),
         (put("kept", "files")({"vmlinux": [-1, 1, 1, SUM]}), "kept a file"),
         (put("kept", "files")({"vmlinux": "all"}), "unpack"),
