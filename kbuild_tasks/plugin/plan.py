@@ -38,7 +38,7 @@ def plan(pipeline: Pipeline) -> list[Step]:
     return _prepares(pipeline, states) + list(states.values())
 
 
-def as_json(steps: list[Step], rollout: list[Step], hint: str) -> dict[str, Any]:
+def as_json(steps: list[Step], rollout: list[Step], hint: str = "") -> dict[str, Any]:
     """`rollout` is told apart: plain `doit` does none of it. hint: what `doit adopt` could spare, "" where nothing."""
     return {
         "fresh": all(step.state == "fresh" for step in steps),
