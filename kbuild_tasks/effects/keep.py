@@ -2,7 +2,8 @@
 
     <state>/kept/files/...     copies of all files of the build tree that its source does not have
     <state>/kept/kept.json     {"place", "tree", "built" (effects/places.py), "files": {path: [mtime_ns, mode, size,
-                               sha256 or where a link points]}}
+                               sha256 or where a link points]},
+                               "directories": those that are empty: make made them, and packages carry them}
 
 Written at the end of each build that make has ended well, and only what differs from what is there: of a tree with
 1,300 objects some 250 MB the first time, then what an edit compiled and the kernel. Brought back where the build tree
@@ -68,7 +69,8 @@ def save(paths: Paths, place: str, tree: str, limit: int, built: Mapping[str, An
 
 def _save(paths: Paths, place: str, tree: str, limit: int, built: Mapping[str, Any] | None) -> str | None:
     top = paths.builddir / place
-    made = dict(_made(top, frozenset(Trees(paths.repository).files(tree))))
+    directories: list[str] = []
+    made = dict(_made(top, frozenset(Trees(paths.repository).files(tree)), directories))
     total = sum(size for _, _, size in made.values())
     known = _listed(paths)
     free = shutil.disk_usage(paths.state).free + sum(int(entry[2]) for entry in known.values())
@@ -85,10 +87,10 @@ def _save(paths: Paths, place: str, tree: str, limit: int, built: Mapping[str, A
             listed[name] = old
         else:
             listed[name] = [*entry, _copy(top / name, copy, entry[0])]
-    for name, _ in _made(paths.kept / "files", frozenset()):
+    for name, _ in _made(paths.kept / "files", frozenset(), []):
         if name not in made:
             (paths.kept / "files" / name).unlink()
-    record = {"place": place, "tree": tree, "built": built, "files": listed}
+    record = {"place": place, "tree": tree, "built": built, "files": listed, "directories": sorted(directories)}
     write_json(paths.kept / "kept.json", record, durable=False)
     return None
 
@@ -121,6 +123,8 @@ def restore(paths: Paths, place: str) -> str | None:
                 count += 1
             else:
                 target.unlink()
+    for name in kept.get("directories", ()):
+        (top / name).mkdir(parents=True, exist_ok=True)
     if count == len(kept["files"]) and isinstance(kept.get("built"), dict):
         places.end_build(paths, place, kept["built"])
     mark.unlink()
@@ -146,10 +150,12 @@ def _forget(paths: Paths) -> None:
         shutil.rmtree(paths.kept)
 
 
-def _made(top: Path, sources: frozenset[str]) -> Iterator[tuple[str, Entry]]:
-    """Regular files and links below `top` that are no source."""
+def _made(top: Path, sources: frozenset[str], empty: list[str]) -> Iterator[tuple[str, Entry]]:
+    """Regular files and links below `top` that are no source; empty directories are added to `empty`."""
     start = len(str(top)) + 1
-    for directory, _, names in os.walk(top):
+    for directory, below, names in os.walk(top):
+        if not below and not names and len(directory) >= start:
+            empty.append(directory[start:])
         for name in names:
             path = os.path.join(directory, name)
             if path[start:] not in sources and (entry := _entry(path)):

@@ -71,9 +71,8 @@ def ask(
     CommandFailed (the script failed), KbuildError (this machine is not the node that it should be).
     """
     word = new_word()
-    body = _assemble(text, values or {}, word)
-    data = f"{len(body)}\n".encode() + body + (payload or b"")
-    argv = _argv(cluster, node, sudo)
+    data = spoken(text, values or {}, word, payload or b"")
+    argv = argv_of(cluster, node, sudo)
     with ssh.shared(cluster, node):
         return converse(cluster, node, argv, data, word, timeout)
 
@@ -100,10 +99,11 @@ def converse(cluster: Cluster, node: Node, argv: list[str], data: bytes, word: s
                               evidence=done.err.splitlines()[-4:])  # fmt: skip
     if node.connection != "local" and done.code == 255:
         raise ssh.unreachable(node, cluster.ssh, done.err)
-    raise _not_started(cluster, node, done)
+    raise not_started(cluster, node, done)
 
 
-def _argv(cluster: Cluster, node: Node, sudo: bool) -> list[str]:
+def argv_of(cluster: Cluster, node: Node, sudo: bool) -> list[str]:
+    """The command that runs a script of ours on a node, whatever the script. Raises KbuildError."""
     if node.connection == "local":
         check_local(node)
         prefix = ["sudo", "-n"] if sudo and os.geteuid() != 0 else []
@@ -126,10 +126,11 @@ def hang_up(cluster: Cluster, node: Node) -> None:
         shell.run(argv, timeout=5, check=False)
 
 
-def _assemble(text: str, values: Mapping[str, str | int], word: str) -> bytes:
-    """The script as it goes over: the frame of the answer, the values as quoted assignments, the text."""
+def spoken(text: str, values: Mapping[str, str | int], word: str, payload: bytes, told: int = 1) -> bytes:
+    """What goes over: the frame of the answer, the values as quoted assignments, the text, the payload; `told`: where
+    the frame ends, 2 where the answer is no text (effects/node_stream.py)."""
     lines = [
-        f'trap \'status=$?; printf "\\n@@{word} end %s\\n" "$status"\' EXIT',
+        f'trap \'status=$?; printf "\\n@@{word} end %s\\n" "$status" >&{told}\' EXIT',
         f"LC_ALL=C PATH={SEARCH}",
         "export LC_ALL PATH",
         "umask 022",
@@ -142,11 +143,11 @@ def _assemble(text: str, values: Mapping[str, str | int], word: str) -> bytes:
         lines.append(f"{key}={shlex.quote(str(value))}")
     lines.append(f"printf '\\n@@{word} start\\n'")
     # A connection that broke may bring a part of it: of a group that does not end, a shell runs nothing.
-    return "\n".join([*lines, "{", text, "}"]).encode("utf-8", "surrogateescape")
+    body = "\n".join([*lines, "{", text, "}"]).encode("utf-8", "surrogateescape")
+    return f"{len(body)}\n".encode() + body + payload
 
 
 def _answer(node: Node, answer: str, status: int, stderr: str) -> dict[str, Any]:
-    lines = [line for line in stderr.splitlines() if line.strip()]
     if status == 0:
         try:
             value = json.loads(answer)
@@ -155,17 +156,23 @@ def _answer(node: Node, answer: str, status: int, stderr: str) -> dict[str, Any]
         if isinstance(value, dict):
             return value
         raise CommandFailed(f"{node.name} gave an answer that is not JSON", evidence=answer.splitlines()[-5:])
+    raise failure(node, status, stderr)
+
+
+def failure(node: Node, status: int, stderr: str) -> NodeRefused | CommandFailed:
+    """A script that ended with another status than 0: its own words where it has refused."""
+    lines = [line for line in stderr.splitlines() if line.strip()]
     refusals = [line.removeprefix(REFUSAL) for line in lines if line.startswith(REFUSAL)]
     evidence = [line for line in lines if not line.startswith(REFUSAL)][-6:]
     if refusals:
         sentence, hint, word = [*refusals[-1].split("\t"), "", ""][:3]
         refused = NodeRefused(f"{node.name} {sentence}", hint or None, evidence=evidence)
         refused.word = word
-        raise refused
-    raise CommandFailed(f"{node.name} ended the script with status {status}", evidence=evidence, code=status)
+        return refused
+    return CommandFailed(f"{node.name} ended the script with status {status}", evidence=evidence, code=status)
 
 
-def _not_started(cluster: Cluster, node: Node, done: shell.Done) -> NotAdmitted:
+def not_started(cluster: Cluster, node: Node, done: shell.Done) -> NotAdmitted:
     """Logged in, but the script did not run: sudo refused, or the account has no usable shell."""
     lines = [line for line in done.err.splitlines() if line.strip()]
     user = cluster.ssh.user if node.connection != "local" else _me()

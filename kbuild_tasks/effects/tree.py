@@ -14,6 +14,7 @@ import stat
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 from kbuild_tasks.core.errors import CommandFailed, ConfigError, KbuildError
 from kbuild_tasks.effects.tree_git import Git, Output, apply_tells_damage, names
@@ -80,6 +81,19 @@ class Trees:
         if not (self.repository / "HEAD").exists():
             return False
         return self._git("cat-file", "-e", f"{tree}^{{tree}}", ok=(0, 1, 128)).code == 0
+
+    def take_in(self, pack: IO[bytes]) -> bool:
+        """The objects of a pack, see Git.unpack; durable when it returns. False: it was not whole."""
+        self._git.create()
+        whole = self._git.unpack(pack)
+        self._git.sync()
+        return whole
+
+    def whole(self, trees: Sequence[str]) -> bool:
+        """Whether all of these trees is there, to the last file. Reads no content: an object's name was made of it."""
+        if not all(self.has(tree) for tree in trees):
+            return False
+        return self._git("rev-list", "--objects", "--quiet", *trees, ok=(0, 1, 128)).code == 0
 
     def apply(self, base: str, patches: Sequence[tuple[str, bytes]]) -> str:
         """The tree `base` with all patches (name for messages, text for git-apply -p1) applied in order -> tree id.

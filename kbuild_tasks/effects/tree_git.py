@@ -13,14 +13,17 @@ that was cut short all the same is told apart from a user's mistake: Git.damaged
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from kbuild_tasks.core.errors import EVIDENCE_LINES, CommandFailed, KbuildError
 from kbuild_tasks.effects import shell
@@ -168,6 +171,32 @@ class Git:
             f"rm -rf {shlex.quote(str(self.repository))} && doit forget extract patch, then doit: it is made anew",
             evidence=evidence,
         )
+
+    def unpack(self, pack: IO[bytes]) -> bool:
+        """Take in the objects of a pack, each under the name that its content has, whatever who sent it calls it; they
+        are durable after sync(). False: it was cut short, or is no pack. Raises KbuildError for a full disk."""
+        argv = ["git", "--no-replace-objects", "unpack-objects", "-q"]
+        with (
+            tempfile.TemporaryFile() as said,
+            shell.spawn(
+                argv, cwd=self.repository, env=self._environment(),
+                stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said, umask=0o022,
+            ) as child,
+        ):  # fmt: skip
+            assert child.stdin is not None
+            try:
+                shutil.copyfileobj(pack, child.stdin, 1 << 20)
+            except BrokenPipeError:
+                pass  # it says why
+            finally:
+                with contextlib.suppress(BrokenPipeError):
+                    child.stdin.close()
+            code = child.wait()
+            said.seek(0)
+            err = said.read().decode("utf-8", "backslashreplace")
+        if code != 0 and self._is_full(err):
+            raise self._failed("unpack-objects", Output(code, b"", err))
+        return code == 0
 
     def create(self) -> None:
         """Make the repository if it is not there; one that was left half made is completed."""

@@ -55,8 +55,9 @@ class Plan(DoitCmdBase):
         current().learn(*told(self.dep_manager))
         steps = plan.plan(current())
         rollout = rollout_status.plan(current())
+        hint = current().adoption.hint()
         if as_json:
-            self.outstream.write(json.dumps(plan.as_json(steps, rollout), indent=1) + "\n")
+            self.outstream.write(json.dumps(plan.as_json(steps, rollout, hint), indent=1) + "\n")
             return 0
         for step in steps:
             if step.task.startswith(("prepare:", "sync:")) and step.state == "fresh":
@@ -73,6 +74,8 @@ class Plan(DoitCmdBase):
                 noun = "object" if len(step.objects) == 1 else "objects"
                 least = "at least " if step.at_least else ""
                 self.outstream.write(f"{'':<22}{least}{len(step.objects)} {noun}: {shown}{more}\n")
+        if hint:
+            self.outstream.write(f"  {visible(hint)}\n")
         if any(step.state != "fresh" for step in rollout):
             self.outstream.write("  doit rollout would, with what is in artifacts/ now:\n")
             width = max(len(step.task) for step in rollout)

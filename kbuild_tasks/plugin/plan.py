@@ -38,12 +38,13 @@ def plan(pipeline: Pipeline) -> list[Step]:
     return _prepares(pipeline, states) + list(states.values())
 
 
-def as_json(steps: list[Step], rollout: list[Step]) -> dict[str, Any]:
-    """`rollout` is told apart: plain `doit` does none of it."""
+def as_json(steps: list[Step], rollout: list[Step], hint: str = "") -> dict[str, Any]:
+    """`rollout` is told apart: plain `doit` does none of it. hint: what `doit adopt` could spare, "" where nothing."""
     return {
         "fresh": all(step.state == "fresh" for step in steps),
         "tasks": [asdict(step) for step in steps],
         "rollout": [asdict(step) for step in rollout],
+        "adopt": hint,
     }
 
 

@@ -27,6 +27,7 @@ from kbuild_tasks.effects.project import Project
 from kbuild_tasks.effects.receipts import Receipts
 from kbuild_tasks.plugin import interrupt, run
 from kbuild_tasks.plugin.action import StageAction
+from kbuild_tasks.plugin.adopt import Adoption
 from kbuild_tasks.plugin.buildmode import Nodes
 from kbuild_tasks.plugin.rollout import RolloutTasks
 from kbuild_tasks.plugin.told import Cleaning, Freshness
@@ -39,7 +40,7 @@ STAGES = {
     "package": "make the packages, into artifacts/",
 }
 # Tasks for which no PKGBUILD is read: it may be what hangs; nor the first time, for sync alone: that takes 0.1 s.
-BESIDE = ("prepare", "release", "rollback", "takeover", "allow", "prune")
+BESIDE = ("prepare", "release", "adopt", "rollback", "takeover", "allow", "prune")
 UNREAD = (*BESIDE, "sync")
 ALL_NODES = "compile"  # the stage that needs every node prepared; the others need the coordinator alone
 
@@ -68,6 +69,7 @@ class Pipeline:
             raise InvalidDodoFile(error.render()) from None
         try:
             self.rollout = RolloutTasks(self, get_var("only"), get_var("to"), get_var("build"))
+            self.adoption = Adoption(self, get_var("from"), get_var("project"), get_var("replace"))
         except KbuildError as error:
             raise InvalidDodoFile(error.render()) from None
         self.receipts = Receipts(self.project.paths)
@@ -106,6 +108,7 @@ class Pipeline:
         for stage, doc in STAGES.items():
             yield self._stage(stage, doc)
         yield self._release()
+        yield from self.adoption.tasks()
         yield from self.rollout.tasks()
 
     def declared(self, task: str) -> Inputs:

@@ -1,10 +1,11 @@
 """sync:<node>: PKGBUILD, series, config and cluster.yaml on a node, as a verified set or not at all.
 
-/var/lib/kbuild-tasks/sync/<id>/ holds the files under their project paths, `current` points to the last set, and the
-one before it is kept. The id is the sha256 of the listing (core/fileset.py), so a set that is named right is whole.
-Two questions: what have you, and, if that is not the wanted set, here is what you lack; unchanged content is not
-sent again, a run with nothing new asks once, and so does one that knows of no set there. A node whose disk is full
-keeps the set it had, and that is an error; a worker that cannot be reached, or does not admit us, is left out.
+/var/lib/kbuild-tasks/sync/<id>/ holds the files under their project paths, and who brought them (core/adoption.py,
+ORIGIN); `current` points to the last set, and the one before it is kept. The id is the sha256 of the listing
+(core/fileset.py), so a set that is named right is whole. Two questions: what have you, and, if that is not the wanted
+set, here is what you lack; unchanged content is not sent again, a run with nothing new asks once, and so does one that
+knows of no set there. A node whose disk is full keeps the set it had, and that is an error; a worker that cannot be
+reached, or does not admit us, is left out.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ from kbuild_tasks.effects.files import read_record
 from kbuild_tasks.effects.project import Project
 
 if TYPE_CHECKING:
-    from kbuild_tasks.core import fileset
+    from kbuild_tasks.core import adoption, fileset
     from kbuild_tasks.effects import helper
     from kbuild_tasks.effects import node as remote
 else:
     fileset, remote = later("kbuild_tasks.core.fileset"), later("kbuild_tasks.effects.node")
-    helper = later("kbuild_tasks.effects.helper")
+    adoption, helper = later("kbuild_tasks.core.adoption"), later("kbuild_tasks.effects.helper")
 
 DEADLINE = 120  # seconds
 LARGEST = 4 << 20  # bytes: a file beside the PKGBUILD that is larger is a source or a package, which nodes do not need
@@ -43,15 +44,21 @@ def inputs(project: Project, node: Node) -> Inputs:
     """Every file of the set. Starts nothing."""
     root = project.cluster.root
     kernel = project.cluster.kernel
-    files = [project.cluster.source, kernel.pkgbuild]
-    files += [name for name in project.beside_pkgbuild if (root / name).stat().st_size <= LARGEST]
+    files = [project.cluster.source, *(name for name in ("dodo.py",) if (root / name).is_file()), kernel.pkgbuild]
+    large = left_out(project)
+    files += [name for name in project.beside_pkgbuild if name not in large]
     files += [name for name in (kernel.config,) if (root / name).is_file()]  # else: the name of a defconfig
     files += [*kernel.fragments, *project.series]
     files += [project.series_file] if project.series_file else []
-    values = {"node": node.name, "address": node.address}
+    values = {"node": node.name, "address": node.address, "project": str(root)}
     if node.rollout:
         values["helper"] = _helper_digest() if project.cluster.ssh.sudo == "all" else "the admin's"
     return Inputs(tuple(dict.fromkeys(files)), values)
+
+
+def left_out(project: Project) -> list[str]:
+    """Files beside the PKGBUILD that are no part of the set."""
+    return [n for n in project.beside_pkgbuild if (project.cluster.root / n).stat().st_size > LARGEST]
 
 
 @functools.cache
@@ -75,7 +82,9 @@ def run(ctx: Context) -> Outcome:
         return Outcome("is not synced: ssh.sudo is helper, so it does not compile")
     if not coordinator and (why := _still_down(ctx, node)):
         return Outcome(f"left out: {why}", run={"left_out": why}, final=False)
-    contents = _read(ctx, inputs(Project(ctx.cluster), node))
+    project = Project(ctx.cluster)
+    contents = _read(ctx, inputs(project, node))
+    contents[adoption.ORIGIN] = adoption.origin(ctx.cluster, left_out(project))
     wanted = {path: hashlib.sha256(data).hexdigest() for path, data in contents.items()}
     name = fileset.identity(wanted)
     try:

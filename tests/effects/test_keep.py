@@ -97,6 +97,15 @@ def test_the_next_move_gives_new_times_to_what_was_edited_alone(built: Built) ->
     assert [name for name in after if after[name] != before.get(name)] == ["kernel/fork.c"]
 
 
+def test_an_empty_directory_of_makes_comes_back(built: Built) -> None:
+    """kbuild makes one for objects that were not asked for, and a headers package carries it."""
+    (built.top / "scripts/kconfig/lxdialog").mkdir(parents=True)
+    built.save()
+    built.lose()
+    built.restore()
+    assert (built.top / "scripts/kconfig/lxdialog").is_dir()
+
+
 def test_a_tree_that_is_there_is_left_alone(built: Built) -> None:
     built.save()
     (built.top / "kernel/fork.o").write_bytes(b"newer")

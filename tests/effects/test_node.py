@@ -168,7 +168,7 @@ def test_local_connection_runs_the_same_scripts(tmp_path: Path):
 
 def test_a_script_that_came_in_part_is_not_run(tmp_path: Path):
     text = remote.script() + f"touch '{tmp_path}/pwned'\n" + "printf '{}'\n" * 9
-    whole = remote._assemble(text, {}, "word")
+    whole = remote.spoken(text, {}, "word", b"").partition(b"\n")[2]
     at = whole.index(b"printf '{}'")
     for part, made in ((whole[:at], False), (whole, True)):
         said = subprocess.run(["sh", "-c", remote.BOOT, "kbuild", ""], input=b"%d\n" % len(whole) + part,
@@ -203,7 +203,7 @@ def test_sudo_refused_is_told_apart(
     fake.parent.mkdir()
     fake.write_text(f"#!/bin/sh\necho '{said}' >&2\nexit {status}\n")
     fake.chmod(0o755)
-    monkeypatch.setattr(remote, "_argv", lambda *args: [str(fake), "-n", "sh", "-c", remote.BOOT])
+    monkeypatch.setattr(remote, "argv_of", lambda *args: [str(fake), "-n", "sh", "-c", remote.BOOT])
     monkeypatch.setattr(remote, "_me", lambda: "tester")
     with pytest.raises(NodeRefused) as caught:
         remote.ask(cluster(tmp_path), COORDINATOR, "printf '{}'")

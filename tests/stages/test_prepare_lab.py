@@ -560,8 +560,8 @@ def test_sync_whole_or_nothing(nodes: Nodes) -> None:
     for name in ("kubenode1", "kubenode2", "kubenode3"):
         nodes.sh(name, f"rm -rf {STATE}/sync")
     first, again = nodes.run("sync", "sync")
-    assert {told["message"] for told in first.values()} == {"6 files, 6 sent"}
-    assert {told["message"] for told in again.values()} == {"6 files, already there"}
+    assert {told["message"] for told in first.values()} == {"7 files, 7 sent"}
+    assert {told["message"] for told in again.values()} == {"7 files, already there"}
     assert current(nodes, "kubenode2") == first["kubenode2"]["results"]["set"]
     patch = nodes.root / "patches" / "0001 $(touch pwned) it's.patch"
     told = nodes.sh("kubenode2", f"cd {STATE}/sync/current && find . -type f | sort -z | head -20; cat patches/0001*")
@@ -574,12 +574,12 @@ def test_sync_whole_or_nothing(nodes: Nodes) -> None:
 
     patch.write_text("changed\n")
     changed = nodes.run("sync")
-    assert {told["message"] for told in changed.values()} == {"6 files, 1 sent"}
+    assert {told["message"] for told in changed.values()} == {"7 files, 1 sent"}
     assert nodes.sh("kubenode2", f"cat {STATE}/sync/current/patches/0001*") == "changed"
     old = first["kubenode2"]["results"]["set"]
     assert nodes.sh("kubenode2", f"cat {STATE}/sync/{old}/patches/0001*") == "one"  # the one before is as it was
     (nodes.root / "kernel" / "linux.install").unlink()
-    assert nodes.run("sync")["kubenode2"]["message"] == "5 files, 0 sent"
+    assert nodes.run("sync")["kubenode2"]["message"] == "6 files, 0 sent"
     assert len(nodes.sh("kubenode2", f"ls -A {STATE}/sync").splitlines()) == 3  # current and two sets
     patch.write_text("one\n")
     (nodes.root / "kernel" / "linux.install").write_text("post_install() { :; }\n")
@@ -588,25 +588,25 @@ def test_sync_whole_or_nothing(nodes: Nodes) -> None:
 def test_sync_repairs_what_was_changed_by_hand(nodes: Nodes) -> None:
     nodes.run("sync")
     nodes.sh("kubenode2", f"echo tampered >{STATE}/sync/current/kernel/PKGBUILD; touch {STATE}/sync/current/extra")
-    assert nodes.run("sync")["kubenode2"]["message"] == "6 files, 1 sent"
+    assert nodes.run("sync")["kubenode2"]["message"] == "7 files, 1 sent"
     assert nodes.sh("kubenode2", f"cat {STATE}/sync/current/kernel/PKGBUILD") == "pkgbase=linux-test"
-    assert nodes.sh("kubenode2", f"ls -A {STATE}/sync/current") == "cluster.yaml\nkernel\npatches"
+    assert nodes.sh("kubenode2", f"ls -A {STATE}/sync/current") == "build\ncluster.yaml\nkernel\npatches"
 
 
 def test_sync_with_a_full_disk_changes_nothing(nodes: Nodes) -> None:
     nodes.sh("kubenode2", f"mkdir -p {STATE} && mount -t tmpfs -o size=96k none {STATE}")
     try:
-        assert nodes.run("sync")["kubenode2"]["message"] == "6 files, 6 sent"
+        assert nodes.run("sync")["kubenode2"]["message"] == "7 files, 7 sent"
         before = current(nodes, "kubenode2")
         (nodes.root / "kernel" / "config").write_text("CONFIG_LONG=y\n" * 10000)
         told = nodes.run("sync")
         assert told["kubenode2"]["error"] == f"kubenode2 has no space left in {STATE}; nothing was changed there"
         assert "df -h" in told["kubenode2"]["hint"]
-        assert told["kubenode3"]["message"] == "6 files, 1 sent"
+        assert told["kubenode3"]["message"] == "7 files, 1 sent"
         assert current(nodes, "kubenode2") == before
         assert nodes.sh("kubenode2", f"ls -A {STATE}/sync | wc -l") == "2"
         (nodes.root / "kernel" / "config").write_text("CONFIG_X=y\n")
-        assert nodes.run("sync")["kubenode2"]["message"] == "6 files, already there"
+        assert nodes.run("sync")["kubenode2"]["message"] == "7 files, already there"
     finally:
         (nodes.root / "kernel" / "config").write_text("CONFIG_X=y\n")
         with contextlib.suppress(Exception):
@@ -621,7 +621,7 @@ def test_sync_after_a_kill_in_the_middle(nodes: Nodes) -> None:
     )
     (nodes.root / "kernel" / "config").write_text("CONFIG_Y=y\n")
     try:
-        assert nodes.run("sync")["kubenode2"]["message"] == "6 files, 1 sent"
+        assert nodes.run("sync")["kubenode2"]["message"] == "7 files, 1 sent"
     finally:
         (nodes.root / "kernel" / "config").write_text("CONFIG_X=y\n")
     assert nodes.sh("kubenode2", f"ls -A {STATE}/sync | grep -c '^\\.'", check=False) == "0"
