@@ -28,8 +28,10 @@ CLOCK_LIMIT = 5.0  # seconds; more is worth a warning: make and logs compare tim
 
 
 def worker_values(node: Node, build: Build, compiler: Mapping[str, str]) -> dict[str, str | int]:
-    """What effects/worker.sh is given. compiler: {"version", "machine", "binutils"} of the coordinator."""
+    """What effects/worker.sh is given. compiler: the coordinator's "version", "machine" and "binutils", and of a cross
+    compiler its "name"."""
     return {
+        "cc": compiler.get("name", "gcc"),
         "lend": "auto" if node.slots is None else node.slots,
         "lend_percent": round(SLOTS_PER_CORE * 100),
         "per_job": max(1, node.memory_per_job),
@@ -45,9 +47,12 @@ def worker_values(node: Node, build: Build, compiler: Mapping[str, str]) -> dict
     }
 
 
-def coordinator_values(node: Node, build: Build, uid: int, gid: int) -> dict[str, str | int]:
+def coordinator_values(
+    node: Node, build: Build, uid: int, gid: int, compiler: Mapping[str, str]
+) -> dict[str, str | int]:
     """What effects/coordinator.sh is given; uid and gid of the user that builds."""
     return {
+        "cc": compiler.get("name", "gcc"),
         "tmpfs": build.workdir.tmpfs,
         "tmpfs_need": BUILD_BYTES,
         "disk_need": DISK_FIRST,
@@ -72,7 +77,8 @@ def refusal(
     node: Node, workdir: str, word: str, detail: str, facts: Mapping[str, Any], compiler: Mapping[str, str]
 ) -> KbuildError:
     """Why a node is not fit, from the word that its script answered with: sentence, and the fix as hint."""
-    name = node.name
+    name, gcc = node.name, compiler.get("name", "gcc")
+    package = f"gcc-{gcc.removesuffix('-gcc')} (Debian's name)" if gcc != "gcc" else "gcc and binutils"
     free = size(int(facts.get("disk_free") or 0))
     sentences = {
         "ended": (f"{name} was asked for a run that has ended", "run doit again"),
@@ -90,10 +96,10 @@ def refusal(
             f"{name} is the same machine as {detail}",
             f"take one of the two out of cluster.yaml, or correct the address of {name}",
         ),
-        "no-compiler": (f"{name} has no gcc", "install gcc and binutils there (docs/nodes.md)"),
+        "no-compiler": (f"{name} has no {gcc}", f"install {package} there (docs/nodes.md)"),
         "other-compiler": (
             f"{name} has another compiler: {_difference(facts.get('compiler') or {}, compiler)}",
-            f"install the coordinator's versions of gcc and binutils on {name}, or give it slots: 0",
+            f"install the coordinator's versions of {gcc} and binutils on {name}, or give it slots: 0",
         ),
         "no-distccd": (f"{name} has no distccd", "install distcc there (docs/nodes.md)"),
         "old-distccd": (
@@ -101,7 +107,7 @@ def refusal(
             "update distcc there: before 3.4 a daemon sleeps a second for each new child",
         ),
         "no-masquerade": (
-            f"{name}'s distccd would refuse gcc: it is not in /usr/lib/distcc",
+            f"{name}'s distccd would refuse {gcc}: it is not in /usr/lib/distcc",
             "there, as root: update-distcc-symlinks",
         ),
         "no-systemd": (f"{name} does not run systemd", "distccd is run as a transient unit (docs/nodes.md)"),

@@ -68,6 +68,8 @@ class HostPlan:
     reasons   sentences for the log: why these numbers
     local     slots of the coordinator's own compiler; 0 is possible with workers
     alone     hosts when all workers are gone: all that the coordinator can carry
+    far       name under which distcc asks for gcc, "": as make does. Workers of another architecture have the
+              coordinator's gcc as a cross compiler, with the machine in its name
     """
 
     hosts: str
@@ -79,6 +81,7 @@ class HostPlan:
     reasons: tuple[str, ...] = ()
     local: int = 0
     alone: str = ""
+    far: str = ""
 
     def without(self, gone: Collection[str]) -> str:
         """`hosts` without nodes that are gone."""
@@ -137,6 +140,7 @@ def plan(cluster: model.Cluster, facts_by_node: Mapping[str, Mapping[str, Any]])
             left_out.append((node.name, why))
         else:
             remote.append((count, node.name, endpoint(node, record)))
+    far = _far_name(remote, facts_by_node, cluster.coordinator.name, left_out)
     remote.sort(key=lambda entry: -entry[0])  # stable: equal ones stay in the order of cluster.yaml
 
     facts = own.get("facts") or {}
@@ -158,7 +162,33 @@ def plan(cluster: model.Cluster, facts_by_node: Mapping[str, Mapping[str, Any]])
         reasons=tuple(reasons),
         local=local,
         alone=_alone(cluster.coordinator, facts) if hosts else "",
+        far=far if hosts else "",
     )
+
+
+def _far_name(
+    remote: list[tuple[int, str, str]],
+    facts_by_node: Mapping[str, Mapping[str, Any]],
+    coordinator: str,
+    left_out: list[tuple[str, str]],
+) -> str:
+    """HostPlan.far; takes those out of `remote` that have not the name that all must have."""
+
+    def mode(name: str, key: str) -> str:
+        return str((facts_by_node[name].get("mode") or {}).get(key) or "")
+
+    full, own = mode(coordinator, "full"), mode(coordinator, "cc")
+    other = [name for _, name, _ in remote if mode(name, "cc") != own]
+    foreign = [name for name in other if mode(name, "cc") == full]
+    strange = [name for name in other if name not in foreign]
+    out = {name: f"{coordinator} has no {mode(name, 'cc')}, as it could be asked for there" for name in strange}
+    if foreign:
+        for _, name, _ in remote:
+            if mode(name, "full") != full:
+                out[name] = f"it has no {full} (/usr/lib/distcc), as gcc is called on {foreign[0]}"
+    remote[:] = [entry for entry in remote if entry[1] not in out]
+    left_out += out.items()
+    return full if foreign else ""
 
 
 def endpoint(node: model.Node, record: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from kbuild_tasks.core.model import Build
 from kbuild_tasks.effects import shell
-from kbuild_tasks.effects.compiler import MISS, identity
+from kbuild_tasks.effects.compiler import MISS
 from kbuild_tasks.effects.context import Paths
 from kbuild_tasks.effects.files import sha256_text
 from kbuild_tasks.effects.makepkg import SYSTEM_PATH
@@ -36,15 +36,17 @@ def namespace(files: Iterable[str]) -> str:
     return sha256_text("\0".join(headers).encode("utf-8", "surrogateescape"))[:16]
 
 
-def environment(build: Build, paths: Paths, tree: str, front: Path, temporary: Path) -> dict[str, str]:
+def environment(
+    build: Build, paths: Paths, tree: str, front: Path, temporary: Path, compiler: Mapping[str, str]
+) -> dict[str, str]:
     """What the front and ccache need for a build (ccache(1), CONFIGURATION); {} where it is off, or not installed.
 
     tree       the source, as the stage patch names it;  temporary  a directory on the tree's own disk
+    compiler   its identity (effects/compiler.py)
     """
     if not build.ccache or not is_there():
         return {}
     names = namespace(Trees(paths.repository).files(tree))
-    compiler = identity(paths.build / "cache" / "compiler.json")
     return {
         "KBUILD_TASKS_CCACHE": "1",
         "CCACHE_CONFIGPATH": "/dev/null",
@@ -53,7 +55,7 @@ def environment(build: Build, paths: Paths, tree: str, front: Path, temporary: P
         "CCACHE_TEMPDIR": str(temporary),
         "CCACHE_DEPEND": "1",
         "CCACHE_PREFIX": str(front / MISS),
-        "CCACHE_COMPILERCHECK": f"string:{sha256_text(json.dumps(compiler, sort_keys=True))}",
+        "CCACHE_COMPILERCHECK": f"string:{sha256_text(json.dumps(dict(compiler), sort_keys=True))}",
         "CCACHE_NAMESPACE": names,
     }
 

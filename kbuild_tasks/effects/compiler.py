@@ -12,9 +12,12 @@ import os
 import re
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+from kbuild_tasks.core.arch import KERNEL_ARCH, PREFIXES, cross
 from kbuild_tasks.core.errors import KbuildError
+from kbuild_tasks.effects.context import Paths
 from kbuild_tasks.effects.files import read_json, write_atomic, write_json
 
 # gcc, gcc-12, cc, aarch64-linux-gnu-gcc-12; not gcc-ar, gcc-nm, gcc-ranlib. clang is left alone: -fdirectives-only is
@@ -58,6 +61,47 @@ def compilers(search: str, without: Path | None = None) -> list[str]:
         if directory and (without is None or Path(directory) != without) and os.path.isdir(directory):
             found.update(name for name in os.listdir(directory) if re.fullmatch(_COMPILER, name))
     return sorted(found - _NO_COMPILER)
+
+
+@dataclass(frozen=True)
+class Toolchain:
+    """The compiler of a build on the coordinator.
+
+    cross     CROSS_COMPILE; "" where the coordinator's own gcc makes this kernel
+    identity  see identity(); of a cross compiler also its "name"
+    """
+
+    arch: str
+    cross: str
+    identity: dict[str, str]
+
+    @property
+    def name(self) -> str:
+        return f"{self.cross}gcc"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What make and every function of a PKGBUILD are told; nothing where they find out by themselves."""
+        return {"ARCH": KERNEL_ARCH[self.arch], "CROSS_COMPILE": self.cross} if self.cross else {}
+
+
+def toolchain(arch: str, paths: Paths) -> Toolchain:
+    """What compiles kernels for `arch` (pacman's word) here. Raises KbuildError where nothing does."""
+    cache = paths.build / "cache"
+    own = identity(cache / "compiler.json")
+    prefix = cross(arch, own["machine"], lambda name: shutil.which(name, path=_path_without_fronts()) is not None)
+    if prefix is None:
+        names = [f"{prefix}gcc" for prefix in PREFIXES[arch]]
+        raise KbuildError(
+            f"no compiler here makes kernels for {arch}: gcc makes those for {own['machine']}, and there is none of "
+            f"{', '.join(names)}",
+            f"install {names[0]} (Debian: gcc-{PREFIXES[arch][0].rstrip('-')}) on the coordinator and on every worker, "
+            "or correct kernel.arch",
+        )
+    if not prefix:
+        return Toolchain(arch, "", own)
+    name = f"{prefix}gcc"
+    return Toolchain(arch, prefix, {**identity(cache / f"compiler-{arch}.json", name), "name": name})
 
 
 def identity(cache: Path, name: str = "gcc") -> dict[str, str]:

@@ -69,7 +69,11 @@ if [ "$mount" = yes ] && [ "$is_tmpfs" = no ]; then
 fi
 own "$workdir.state"
 [ "$size" -gt 0 ] || room "$workdir"
+full=''
+if command -v "$machine-gcc" >/dev/null; then full=$machine-gcc; fi
 json=''
+text cc "$cc"
+text full "$full"
 text disk_why "$disk_why"
 text stopped "$restore"
 tree=0  # should the run be over, what it has compiled stays

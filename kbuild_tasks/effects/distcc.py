@@ -66,6 +66,7 @@ class Client:
             "TMPDIR": str(self.temporary),
             "KBUILD_TASKS_RECORD": str(self._record.path),
             "KBUILD_TASKS_WORKERS": " ".join(self.plan.workers),
+            **({"KBUILD_TASKS_FAR": self.plan.far} if self.plan.far else {}),
             **self.plan.env,
             "DISTCC_DIR": str(self.directory),
             "DISTCC_LOG": str(self._main),

@@ -1,6 +1,6 @@
 # What a node says of itself. Sets variables that the scripts after it decide with; `facts` prints them as JSON.
 # Sources: proc(5) meminfo, df(1), gcc -dump*, distccd --version, systemctl show.
-# Values used: workdir, state, port.
+# Values used: workdir, state, port; cc: the compiler's name, gcc or aarch64-linux-gnu-gcc.
 # First it waits for whatever else of ours is at work there: what it says must still be true when it is acted upon.
 
 alone 15
@@ -27,23 +27,31 @@ disk() {  # disk DIRECTORY: free bytes of its filesystem, type, source, mount po
 	END
 }
 
-version='' machine='' binutils='' distccd=''
-if command -v gcc >/dev/null; then
-	version=$(gcc -dumpfullversion 2>/dev/null)
-	machine=$(gcc -dumpmachine 2>/dev/null)  # one a call: of two -dump options gcc answers the first
-fi
-if command -v as >/dev/null; then
-	read -r binutils <<-END
-	$(as --version 2>/dev/null)
-	END
-fi
+distccd=''
 if command -v distccd >/dev/null; then
 	read -r _ distccd _ <<-END
 	$(distccd --version 2>/dev/null)
 	END
 fi
-masquerade=false
-[ -e /usr/lib/distcc/gcc ] || [ -L /usr/lib/distcc/gcc ] || [ -L /usr/lib/distcc/bin/gcc ] && masquerade=true
+
+served() {  # served COMPILER: would distccd run it under this name? (distccd(1), WHITELIST)
+	[ -e "/usr/lib/distcc/$1" ] || [ -L "/usr/lib/distcc/$1" ] || [ -L "/usr/lib/distcc/bin/$1" ]
+}
+
+ask_compiler() {  # ask_compiler NAME: what makes the bytes of its objects; $cc is that name from here on
+	cc=$1 as=${1%gcc}as version='' machine='' binutils='' masquerade=false
+	if command -v "$cc" >/dev/null; then
+		version=$("$cc" -dumpfullversion 2>/dev/null)
+		machine=$("$cc" -dumpmachine 2>/dev/null)  # one a call: of two -dump options gcc answers the first
+	fi
+	if command -v "$as" >/dev/null; then
+		read -r binutils <<-END
+		$("$as" --version 2>/dev/null)
+		END
+	fi
+	if served "$cc"; then masquerade=true; fi
+}
+ask_compiler "$cc"
 
 look() {  # look: what build mode changes: memory, the place of the workdir, services
 	memory=0 available=0

@@ -11,6 +11,7 @@
 #                       had   ccache ended well: without another line for this object it came from the cache
 #                       Without this variable the front is only a detour to the real compiler.
 # KBUILD_TASKS_WORKERS  names of the workers; empty: none takes part, distcc is not used
+# KBUILD_TASKS_FAR      name under which distcc asks for gcc: the one that workers of another architecture have too
 # KBUILD_TASKS_CCACHE   not empty: ccache stands before distcc and the compiler, and calls miss.sh for what it lacks
 
 name=${0##*/} front=${0%/*}
@@ -89,6 +90,7 @@ else
 	printf '%s\t%s\t%s\n' "$what" "$why" "$object" >>"$KBUILD_TASKS_RECORD"
 	[ "$what" = far ] || exec "$name" "$@"
 	call=distcc
+	[ "$name" != gcc ] || name=${KBUILD_TASKS_FAR:-gcc}
 fi
 for try in 1 2 3; do
 	"$call" "$name" "$@"

@@ -15,15 +15,15 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from kbuild_tasks.core.arch import KERNEL_ARCH
 from kbuild_tasks.core.errors import CommandFailed, ConfigError, KbuildError
 from kbuild_tasks.effects import makepkg, shell
 from kbuild_tasks.effects.files import write_atomic
 
-KERNEL_ARCH = {"x86_64": "x86", "aarch64": "arm64", "armv7h": "arm"}  # pacman's word -> arch/ of the kernel
 DEADLINE = 600.0  # seconds; olddefconfig takes 1.5 on an idle machine
 _RELEASE = re.compile(r"[0-9]+\.[0-9]+[A-Za-z0-9._+~-]*")
 
@@ -32,14 +32,16 @@ _RELEASE = re.compile(r"[0-9]+\.[0-9]+[A-Za-z0-9._+~-]*")
 class Kbuild:
     """One source tree and a private directory that this run may fill.
 
-    arch  x86_64 | aarch64 | armv7h
-    log   gets all that make says
+    arch         x86_64 | aarch64 | armv7h
+    log          gets all that make says
+    environment  of the toolchain (effects/compiler.py)
     """
 
     tree: Path
     scratch: Path
     arch: str
     log: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def kernel_arch(self) -> str:
@@ -57,7 +59,7 @@ class Kbuild:
         return shell.run(
             ["make", "-s", f"ARCH={self.kernel_arch}", *words],
             cwd=self.tree,
-            env=makepkg.environment(env),
+            env=makepkg.environment({**self.environment, **(env or {})}),
             timeout=DEADLINE,
             log=self.log if log else None,
         )

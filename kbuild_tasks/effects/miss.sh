@@ -5,6 +5,10 @@
 printf '%s\n' "$KBUILD_TASKS_JOB" >>"$KBUILD_TASKS_RECORD"
 shift
 case $KBUILD_TASKS_JOB in
-far*) exec distcc "$KBUILD_TASKS_COMPILER" "$@" ;;
+far*)
+	far=$KBUILD_TASKS_COMPILER
+	[ "$far" != gcc ] || far=${KBUILD_TASKS_FAR:-gcc}
+	exec distcc "$far" "$@"
+	;;
 esac
 exec "$KBUILD_TASKS_COMPILER" "$@"

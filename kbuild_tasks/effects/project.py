@@ -113,6 +113,6 @@ class Project:
     @cached_property
     def compiler(self) -> dict[str, str]:
         """Identity of the compiler on this machine; starts it only when its files changed."""
-        from kbuild_tasks.effects.compiler import identity
+        from kbuild_tasks.effects.compiler import toolchain
 
-        return identity(self.paths.build / "cache" / "compiler.json")
+        return toolchain(self.cluster.kernel.arch, self.paths).identity

@@ -15,14 +15,15 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from kbuild_tasks.core.arch import KERNEL_ARCH
 from kbuild_tasks.core.errors import CommandFailed
 from kbuild_tasks.effects import makepkg, shell
+from kbuild_tasks.effects.compiler import toolchain
 from kbuild_tasks.effects.context import Paths
 from kbuild_tasks.effects.files import read_record, sha256_file, write_json
-from kbuild_tasks.effects.kconfig import KERNEL_ARCH
 from kbuild_tasks.effects.tree import Trees
 
 DEADLINE = 300.0
@@ -49,7 +50,7 @@ def drop_stale(paths: Paths, place: str, tree: str, arch: str) -> list[str]:
     ):
         return []
     try:
-        targets = _targets(top, arch)
+        targets = _targets(top, arch, toolchain(arch, paths).environment)
     except CommandFailed:
         return []
     sources = frozenset(trees.files(tree))
@@ -74,10 +75,10 @@ def _same_makefiles(trees: Trees, old: object, new: str) -> bool:
     return not any(_MAKEFILE.search(path) for _, path in trees.changed(old, new))
 
 
-def _targets(top: Path, arch: str) -> frozenset[str]:
+def _targets(top: Path, arch: str, env: Mapping[str, str]) -> frozenset[str]:
     """Every file that `make modules_prepare` would look at, relative to the tree."""
     argv = ["make", "-s", "-n", "-p", f"ARCH={KERNEL_ARCH[arch]}", "modules_prepare"]
-    out = shell.run(argv, cwd=top, env=makepkg.environment(), timeout=DEADLINE).out
+    out = shell.run(argv, cwd=top, env=makepkg.environment(env), timeout=DEADLINE).out
     return frozenset(_relative(top, _TARGET.findall(out)))
 
 

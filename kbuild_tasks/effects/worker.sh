@@ -13,9 +13,18 @@ slots() {
 	[ "$jobs" -le "$fits" ] || jobs=$fits
 }
 
+equal() {
+	[ "$version $machine $binutils" = "$want_version $want_machine $want_binutils" ]
+}
+
 fit() {
+	if ! equal && [ "$cc" = gcc ] && [ "$machine" != "$want_machine" ] && served "$want_machine-gcc"; then
+		# Another architecture, and it may have the coordinator's compiler as a cross compiler.
+		ask_compiler "$want_machine-gcc"
+		equal || ask_compiler gcc
+	fi
 	[ -n "$version" ] || refuse no-compiler
-	[ "$version $machine $binutils" = "$want_version $want_machine $want_binutils" ] || refuse other-compiler
+	equal || refuse other-compiler
 	case $distccd in
 	'') refuse no-distccd ;;
 	[0-2].* | 3.[0-3] | 3.[0-3].*) refuse old-distccd ;;
@@ -173,7 +182,11 @@ if ! running; then
 	furnish
 	start
 fi
+full=''
+if served "$want_machine-gcc"; then full=$want_machine-gcc; fi
 json=''
+text cc "$cc"
+text full "$full"
 text listen "$listen"
 text disk_why "$disk_why"
 text stopped "$restore"

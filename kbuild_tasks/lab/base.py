@@ -34,6 +34,7 @@ DEBIAN = [
     "file",
     "flex",
     "gcc",
+    "gcc-aarch64-linux-gnu",
     "git",
     "gnupg",
     "iproute2",
@@ -62,6 +63,7 @@ DEBIAN = [
     "zstd",
 ]
 ARCH = [
+    "aarch64-linux-gnu-gcc",
     "base",
     "base-devel",
     "bc",

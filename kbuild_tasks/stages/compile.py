@@ -125,7 +125,7 @@ def _no_ccache(ctx: Context) -> Iterable[str]:
 
 
 def _build(ctx: Context, plan: hosts.HostPlan, place: str) -> tuple[Distribution, list[Any], list[str], dict[str, str]]:
-    from kbuild_tasks.effects.compiler import make_front
+    from kbuild_tasks.effects.compiler import make_front, toolchain
     from kbuild_tasks.effects.distcc import Client
     from kbuild_tasks.effects.leftovers import Mark, mend, tells_of_kill
     from kbuild_tasks.effects.monitor import Monitor
@@ -138,7 +138,9 @@ def _build(ctx: Context, plan: hosts.HostPlan, place: str) -> tuple[Distribution
     client = Client(ctx.paths, plan, front)
     client.start()
     source = ctx.receipts["patch"]["results"]["tree"]
-    cached = ccache.environment(ctx.cluster.build, ctx.paths, source, front, client.temporary)
+    tools = toolchain(ctx.cluster.kernel.arch, ctx.paths)
+    cached = ccache.environment(ctx.cluster.build, ctx.paths, source, front, client.temporary, tools.identity)
+    env = {**tools.environment, **client.environment(makepkg.SYSTEM_PATH), **_counted(plan), **cached}
     monitor = Monitor(client, ctx.cluster.coordinator.name, tree, ctx.emit)
     kept: deque[str] = deque(maxlen=KEPT_LINES)
 
@@ -155,7 +157,7 @@ def _build(ctx: Context, plan: hosts.HostPlan, place: str) -> tuple[Distribution
             pkgbuild=ctx.paths.root / ctx.cluster.kernel.pkgbuild,
             pkgver=ctx.receipts["extract"]["results"].get("pkgver"),
             arch=ctx.cluster.kernel.arch,
-            env=makepkg.environment({**client.environment(makepkg.SYSTEM_PATH), **_counted(plan), **cached}),
+            env=makepkg.environment(env),
             jobs=plan.jobs,
             log=ctx.log,
             on_line=on_line,

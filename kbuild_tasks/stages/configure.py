@@ -122,9 +122,11 @@ def _check_programs(final: Mapping[str, str]) -> None:
 
 
 def _kbuild(ctx: Context) -> Kbuild:
+    from kbuild_tasks.effects.compiler import toolchain
     from kbuild_tasks.effects.kconfig import Kbuild
 
-    return Kbuild(ctx.paths.builddir / _place(ctx), ctx.paths.workdir / "configure", ctx.cluster.kernel.arch, ctx.log)
+    arch, scratch = ctx.cluster.kernel.arch, ctx.paths.workdir / "configure"
+    return Kbuild(ctx.paths.builddir / _place(ctx), scratch, arch, ctx.log, toolchain(arch, ctx.paths).environment)
 
 
 def _place(ctx: Context) -> str:

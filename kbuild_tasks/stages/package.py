@@ -200,13 +200,15 @@ def explain(lines: Sequence[str]) -> tuple[str, str | None] | None:
 
 
 def _run_makepkg(ctx: Context, staging: Path, options: Sequence[str]) -> None:
+    from kbuild_tasks.effects.compiler import toolchain
+
     key = ctx.cluster.build.sign_key
     makepkg.run(
         ctx.paths,
         makepkg.write_config(ctx.paths, arch=ctx.cluster.kernel.arch, jobs=os.cpu_count() or 1, pkgdest=staging),
         ("--repackage", "--force", *options, *(("--sign", "--key", key) if key else ("--nosign",))),
         what="packaging",
-        env=makepkg.environment(),
+        env=makepkg.environment(toolchain(ctx.cluster.kernel.arch, ctx.paths).environment),
         log=ctx.log,
         on_line=lambda line: ctx.emit("package", {"line": line}) if line.startswith("==> ") else None,
         explain=explain,

@@ -142,6 +142,7 @@ def run_prepare(
 ) -> tuple[str, Sequence[str]]:
     """prepare() of the PKGBUILD on a tree of its own -> (the tree that it left, the files that it changed)."""
     from kbuild_tasks.effects import makepkg
+    from kbuild_tasks.effects.compiler import toolchain
 
     makepkg.refuse_root()
     paths = _prepare_paths(ctx)
@@ -160,7 +161,7 @@ def run_prepare(
         pkgbuild=ctx.paths.root / ctx.cluster.kernel.pkgbuild,
         pkgver=extracted.get("pkgver"),
         arch=ctx.cluster.kernel.arch,
-        env=makepkg.environment(),
+        env=makepkg.environment(toolchain(ctx.cluster.kernel.arch, ctx.paths).environment),
         jobs=os.cpu_count() or 1,
         log=ctx.log,
     )

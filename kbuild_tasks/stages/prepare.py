@@ -8,7 +8,8 @@ goes on without it. Only the coordinator being unfit is an error. Either way bui
 facts  "cores", "memory", "available", "disk_free" (bytes), "fstype", "source", "mountpoint" of the workdir,
        "compiler" {"version", "machine", "binutils"}, "distccd", "arch", "kernel", "boot_id", "user", "systemd",
        "k3s" (absent | active | ...), "other_distccd", "sync" (set that it has), "clock" {"ahead", "error"}
-mode   "jobs", "tmpfs" (bytes, 0: on disk), "address", "port", "listen", "stopped", "disk_why"
+mode   "cc", "full" (the compiler's name there, and the one with its machine in it, "": none), "jobs", "tmpfs" (bytes,
+       0: on disk), "address", "port", "listen", "stopped", "disk_why"
 
 It has no inputs and no receipt: what it brings changes the speed of a build, never its bytes.
 """
@@ -64,12 +65,12 @@ def _enter(ctx: Context, node: Node, record: dict[str, Any]) -> None:
     values: dict[str, str | int] = {"workdir": workdir, "state": STATE_DIR, "port": DISTCC_PORT}
     values |= owner.values(ctx.cluster) | {"me": node.name, "leave_script": remote.script("leave")}
     with _asking:
-        ours = compiler.identity(ctx.paths.build / "cache" / "compiler.json")
+        ours = compiler.toolchain(ctx.cluster.kernel.arch, ctx.paths).identity
     if coordinator:
         _refuse_root(node)
         if ctx.paths.state.is_dir():  # else it is made now, and nobody is at work in it
             _lock_workdir(ctx)
-        values |= buildmode.coordinator_values(node, build, os.geteuid(), os.getegid())
+        values |= buildmode.coordinator_values(node, build, os.geteuid(), os.getegid(), ours)
         text = remote.script("leave", "facts", "enter", "coordinator")
     else:
         values |= buildmode.worker_values(node, build, ours)

@@ -50,9 +50,9 @@ def test_size_of_workdir_is_the_coordinator_s_alone():
     assert buildmode.worker_values(worker, build, GCC)["tmpfs"] == "auto"
     assert buildmode.worker_values(worker, build, GCC)["k3s_stop"] == 1
     assert buildmode.worker_values(NODE, build, GCC)["k3s_stop"] == 0
-    assert buildmode.coordinator_values(Node("a", "b", k3s="server"), build, 1000, 1000)["k3s_stop"] == 0
-    assert buildmode.coordinator_values(NODE, build, 1000, 985)["builder"] == "1000:985"
-    assert buildmode.coordinator_values(NODE, build, 1000, 985)["tmpfs"] == 20 << 30
+    assert buildmode.coordinator_values(Node("a", "b", k3s="server"), build, 1000, 1000, GCC)["k3s_stop"] == 0
+    assert buildmode.coordinator_values(NODE, build, 1000, 985, GCC)["builder"] == "1000:985"
+    assert buildmode.coordinator_values(NODE, build, 1000, 985, GCC)["tmpfs"] == 20 << 30
 
 
 @pytest.mark.parametrize(

@@ -298,7 +298,12 @@ def test_the_examples_load(name: str, tmp_path: Path) -> None:
 
 def test_there_are_three_examples_and_each_points_editors_to_the_schema() -> None:
     examples = sorted((REPOSITORY / "docs/examples").glob("*.yaml"))
-    assert [path.name for path in examples] == ["one-machine.yaml", "seven-cm3.yaml", "three-x86.yaml"]
+    assert [path.name for path in examples] == [
+        "one-machine.yaml",
+        "seven-cm3-and-x86.yaml",
+        "seven-cm3.yaml",
+        "three-x86.yaml",
+    ]
     for path in [*examples, REPOSITORY / "cluster.yaml"]:
         first = path.read_text().splitlines()[0]
         assert first.startswith("# yaml-language-server: $schema=")

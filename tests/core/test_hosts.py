@@ -198,3 +198,37 @@ def test_a_coordinator_that_was_not_prepared() -> None:
     with pytest.raises(KbuildError) as raised:
         hosts.plan(cluster(), {})
     assert raised.value.render() == "k1 cannot compile: it was not prepared\nhint: run: doit prepare:k1"
+
+
+FULL = "aarch64-unknown-linux-gnu-gcc"
+
+
+def names(**modes: dict[str, str]) -> hosts.HostPlan:
+    workers = [Node(name, f"10.0.0.{number}") for number, name in enumerate(modes, 1) if name != "k1"]
+    return hosts.plan(cluster(*workers), {name: ready(**mode) for name, mode in modes.items()})
+
+
+def test_workers_of_one_architecture_are_asked_as_make_does() -> None:
+    plan = names(k1={"cc": "gcc", "full": FULL}, k2={"cc": "gcc", "full": FULL}, k3={"cc": "gcc", "full": ""})
+    assert plan.far == "" and plan.workers == ("k2", "k3") and not plan.left_out
+
+
+def test_a_worker_of_another_architecture_is_asked_for_the_name_that_all_must_have() -> None:
+    plan = names(
+        k1={"cc": "gcc", "full": FULL}, k2={"cc": "gcc", "full": FULL}, k3={"cc": FULL, "full": FULL}, k4={"cc": "gcc"}
+    )
+    assert plan.far == FULL
+    assert plan.workers == ("k2", "k3")
+    assert plan.left_out == (("k4", f"it has no {FULL} (/usr/lib/distcc), as gcc is called on k3"),)
+
+
+def test_the_coordinator_must_have_that_name_as_well() -> None:
+    plan = names(k1={"cc": "gcc", "full": ""}, k2={"cc": "gcc"}, k3={"cc": FULL, "full": FULL})
+    assert plan.far == "" and plan.workers == ("k2",)
+    assert plan.left_out == (("k3", f"k1 has no {FULL}, as it could be asked for there"),)
+
+
+def test_a_cross_build_has_one_name_everywhere() -> None:
+    cross = "aarch64-linux-gnu-gcc"
+    plan = names(k1={"cc": cross, "full": cross}, k2={"cc": cross, "full": cross})
+    assert plan.workers == ("k2",) and not plan.left_out

@@ -7,6 +7,7 @@ workdir differs from the shipped one, so a demo's tree is left alone.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import time
@@ -60,6 +61,18 @@ class Project:
         (root / "cluster.yaml").write_text(kept)
         project.node(f"chown -R builder: {root}", user="root")
         return project
+
+    @classmethod
+    def small(cls, lab: Lab, name: str, arch: str, config: str) -> Project:
+        """A project with allnoconfig and `config`, without patches."""
+        made = cls.make(lab, name)
+        text = (made.root / "cluster.yaml").read_text().replace("arch: x86_64", f"arch: {arch}")
+        text = re.sub(r"(?m)^  (fragments|require|patches):.*\n", "", text)
+        text = re.sub(r"(?m)^  config: .*", "  config: allnoconfig\n  fragments: [kernel/small.config]", text)
+        (made.root / "cluster.yaml").write_text(text)
+        (made.root / "kernel/small.config").write_text(config)
+        made.node(f"chown -R builder: {made.root}", user="root")
+        return made
 
     def node(self, script: str, node: str = COORDINATOR, user: str | None = None, check: bool = True) -> str:
         """Output of a shell script in a node."""
