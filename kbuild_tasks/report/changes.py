@@ -61,7 +61,7 @@ def _inputs(told: Material) -> Html:
     if old_tools != new_tools:
         rows.append([chip("changed", "warn"), f"compiler: {old_tools} → {new_tools}"])
     title = tag("h3", "Your files")
-    return join(title, table(["", "file"], rows) if rows else missing("No input of the project changed."))
+    return join(title, table(["", "file"], rows, "tight") if rows else missing("No input of the project changed."))
 
 
 def _compiler(manifest: Mapping[str, Any]) -> str:
@@ -87,7 +87,7 @@ def _options(title: str, old: str, new: str) -> Html:
     ]
     beyond = tag("p", f"and {len(found) - OPTIONS} more", class_="aside") if len(found) > OPTIONS else None
     head = tag("h3", title, tag("small", plural(len(found), "difference")))
-    listed = table(["option", "before", "now"], rows)
+    listed = table(["option", "before", "now"], rows, "tight")
     return join(head, more("all of them", listed, beyond) if len(found) > 25 else join(listed, beyond))
 
 
@@ -139,7 +139,7 @@ def _contents(told: Material, name: str) -> Html:
     rows = [[chip(state, _KIND[state]), code(path), delta] for state, path, delta in lines]
     total = len(found.changed) + len(found.added) + len(found.removed)
     rest = tag("p", f"and {total - len(lines)} more", class_="aside") if total > len(lines) else None
-    return more(head, table(["", "file", "#bytes"], rows), rest)
+    return more(head, table(["", "file", "#bytes"], rows, "tight"), rest)
 
 
 _KIND = {"changed": "warn", "new": "ok", "gone": "bad"}
@@ -177,7 +177,9 @@ def _changed(told: Material) -> dict[str, str]:
 def _patch(name: str, about: Mapping[str, Any], files: list[str], shared: set[str], state: str | None) -> Html:
     subject = about.get("subject") or name
     lines = None
-    if isinstance(about.get("added"), int) and isinstance(about.get("removed"), int):
+    if about.get("added") == about.get("removed") == 0:
+        lines = tag("span", "no line: a mode or a name", class_="lines")
+    elif isinstance(about.get("added"), int) and isinstance(about.get("removed"), int):
         plus = tag("span", f"+{about['added']}", class_="ins")
         lines = tag("span", plus, " ", tag("span", f"−{about['removed']}", class_="del"), class_="lines")
     listed = [

@@ -61,7 +61,9 @@ def _timeline(line: Timeline) -> Html:
     told = "" if each else f"The longest {chart.NAMED} and those that fell back are named under the pointer."
     return join(
         tag("div", lanes, _row("", "", chart.axis(line.seconds)), class_="lanes"),
-        tag("p", legend, phases, tag("span", told) if told else None, class_="legend"),
+        tag("p", "objects:", legend, class_="legend"),
+        tag("p", "phases:", phases, class_="legend") if phases else None,
+        tag("p", told, class_="legend") if told else None,
     )
 
 
@@ -124,7 +126,7 @@ def _fallbacks(told: Material) -> Html | None:
         rows.append([len(names), why, more(names[0] + (" …" if names[1:] else ""), tag("ul", listed), beyond)])
     return join(
         tag("h3", "Fallbacks", tag("small", f"{count} of {total}, {count / total:.0%}")),
-        table(["#objects", "reason", "which"], rows),
+        table(["#objects", "reason", "which"], rows, "tight"),
     )
 
 

@@ -24,7 +24,7 @@ def signed(count: int) -> str:
 def took(seconds: Any) -> str:
     if not isinstance(seconds, int | float):
         return ""
-    return f"{seconds:.1f} s" if seconds < 10 else duration(seconds)
+    return f"{seconds:.1f} s" if seconds < 10 and isinstance(seconds, float) else duration(seconds)
 
 
 def when(moment: Any) -> str:
