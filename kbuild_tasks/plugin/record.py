@@ -73,7 +73,8 @@ class Recorder:
         if task.actions:
             run = dict(task.values.get("run") or {})
             state = run.pop("state", "done")
-            told = {name: task.values.get(name) or None for name in ("seconds", "message", "warnings")}
+            told = {name: task.values.get(name) for name in ("seconds", "message")}
+            told["warnings"] = task.values.get("warnings") or None
             self._set(task.name, state, **{**run, **told})
             self.save(durable=task.name.partition(":")[0] not in ON_EACH_NODE)
         self.inner.add_success(task)

@@ -133,7 +133,10 @@ def _contents(told: Material, name: str) -> Html:
     if not found:
         return tag("span", f"{count}: all as before")
     head = f"{len(found.changed)} changed, {len(found.added)} new, {len(found.removed)} gone, of {count}"
-    lines = [["changed", path, signed(after - before)] for path, before, after in found.changed[:FILES]]
+    lines = [
+        ["changed", path, signed(after - before) if after != before else "same size"]
+        for path, before, after in found.changed[:FILES]
+    ]
     lines += [["new", path, signed(bytes_)] for path, bytes_ in found.added[:FILES]]
     lines += [["gone", path, signed(-bytes_)] for path, bytes_ in found.removed[:FILES]]
     rows = [[chip(state, _KIND[state]), code(path), delta] for state, path, delta in lines]

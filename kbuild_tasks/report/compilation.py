@@ -97,10 +97,13 @@ def _share(told: Material, line: Timeline | None) -> Html | None:
         )
     head = ["node", "share", "#share", "#objects", "#slots", "#slots busy", "#median", "#longest"]
     design = compiled.get("local_by_design")
-    local = ", ".join(f"{n} {why}" for why, n in design.items()) if isinstance(design, Mapping) else ""
+    design = dict(design) if isinstance(design, Mapping) else {}
+    alone = design.pop("alone", 0)
+    local = ", ".join(f"{n} {why}" for why, n in design.items())
     return join(
         tag("h3", "Share per node"),
         table(head, rows, "share"),
+        tag("p", "No worker took part.", class_="aside") if alone else None,
         tag("p", f"Local by design: {local} (docs/distcc.md has the reasons).", class_="aside") if local else None,
     )
 
