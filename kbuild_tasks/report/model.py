@@ -60,7 +60,7 @@ class Material:
     def acted(self) -> dict[str, Mapping[str, Any]]:
         """task -> what it did when it last did something: the last run's word where that is younger."""
         found = records(self.done.get("tasks"))
-        return found | {name: {**found.get(name, {}), **told} for name, told in self.last.items() if did(told)}
+        return found | {name: told for name, told in self.last.items() if did(told) and not same(found.get(name), told)}
 
     @property
     def compiled(self) -> Mapping[str, Any]:
@@ -87,6 +87,11 @@ def records(value: Any) -> dict[str, Mapping[str, Any]]:
 
 def did(entry: Mapping[str, Any]) -> bool:
     return entry.get("state") in ("done", "failed")
+
+
+def same(kept: Mapping[str, Any] | None, told: Mapping[str, Any]) -> bool:
+    """Whether what is kept of a task is what the last run says: it then knows more, when that was."""
+    return kept is not None and all(kept.get(key) == told.get(key) for key in ("state", "seconds", "why", "message"))
 
 
 def strings(value: Any) -> list[str]:

@@ -63,7 +63,7 @@ def _facts(told: Material) -> Html:
     last = told.last_run
     run = f"{last.get('result')}, {when(last.get('started'))}, {took(last.get('seconds'))}" if last else None
     return facts(
-        ("packaged", when(packaged.get("at")) or when(told.now.get("at"))),
+        ("packaged", when(packaged.get("at") if packaged.get("state") == "done" else None) or when(told.now.get("at"))),
         ("by", told.done.get("who")),
         ("last run", run),
         ("compiler", compiler),

@@ -147,7 +147,9 @@ def test_a_run_with_nothing_to_do_does_not_hide_what_was_done() -> None:
     told = replace(NOTHING, done=done, last_run={"tasks": {"patch": {"state": "fresh"}}})
     assert told.acted["patch"]["message"] == "7 applied"
     failed = replace(told, last_run={"tasks": {"patch": {"state": "failed", "why": ["x"]}}})
-    assert failed.acted["patch"]["state"] == "failed"
+    assert failed.acted["patch"] == {"state": "failed", "why": ["x"]}, "nothing of the success before is told of it"
+    again = replace(told, last_run={"tasks": {"patch": {"state": "done", "message": "7 applied"}}})
+    assert again.acted["patch"]["at"] == 1
 
 
 def test_many_objects_are_drawn_in_few_elements() -> None:
