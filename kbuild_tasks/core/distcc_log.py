@@ -19,7 +19,6 @@ A client that was killed has no end; its object is told by the client that tried
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 LOCAL = "localhost"
@@ -198,101 +197,6 @@ def reason(error: str) -> str:
 def tell(node: str | None, why: str) -> str:
     """A reason as a sentence: "kubenode2 refused the connection"; those of no node as they are."""
     return f"{node} {why}" if node and why not in (AVOIDED, PREPROCESSOR_FAILED) else why
-
-
-@dataclass(frozen=True)
-class Distribution:
-    """What became of the objects of one build.
-
-    objects    all objects of kernel C that were compiled, sorted
-    per_node   node -> objects, the coordinator among them
-    fallbacks  {"object", "reason", "node"} of what was compiled here against the plan
-    far        objects that were given to distcc
-    here       {why: n} of objects that are local by design ("alone": no worker takes part)
-    lost       node -> attempts that it failed
-    untold     objects given to distcc of which its log does not say where they were made
-    cached     objects that came from ccache, sorted; none of `objects`
-    """
-
-    objects: tuple[str, ...]
-    per_node: Mapping[str, int]
-    fallbacks: tuple[Mapping[str, str], ...]
-    far: int
-    here: Mapping[str, int]
-    lost: Mapping[str, int]
-    untold: tuple[str, ...] = ()
-    cached: tuple[str, ...] = ()
-
-    @property
-    def fallback_share(self) -> float:
-        """Of the objects that could be distributed, those that were compiled here against the plan: 0..1."""
-        return len(self.fallbacks) / self.far if self.far else 0.0
-
-
-def distribution(
-    front: str, log: DistccLog, nodes: Mapping[str, str], coordinator: str, root: str = ""
-) -> Distribution:
-    """Join the front's record (effects/front.sh) with distcc's.
-
-    nodes  endpoint -> node;  root  directory of the tree: a prefix of absolute object names that is dropped
-    """
-    given: dict[str, tuple[str, str]] = {}
-    ends: dict[str, list[str]] = {}
-    had: set[str] = set()
-    for line in front.splitlines():
-        what, _, rest = line.partition("\t")
-        why, tab, name = rest.partition("\t")
-        if not tab:
-            continue
-        if what == "lost":
-            ends.setdefault(name, []).append(why)
-        elif what == "had":
-            had.add(name)
-        else:
-            given[name] = (what, why)
-    per_node: dict[str, int] = {}
-    here: dict[str, int] = {}
-    lost: dict[str, int] = {}
-    fallbacks, untold = [], []
-    for name, (what, why) in given.items():
-        short = _short(name, root)
-        if what != "far":
-            here[why] = here.get(why, 0) + 1
-            per_node[coordinator] = per_node.get(coordinator, 0) + 1
-            continue
-        job = log.ended.get(name)
-        for where, _ in job.tries if job else ():
-            node = nodes.get(where, where)
-            lost[node] = lost.get(node, 0) + 1
-        if job is None or job.code is None or job.code >= 100:
-            if len(ends.get(name, ())) >= 3:
-                reason_ = f"distcc ended with status {ends[name][-1]}, three times"
-                fallbacks.append({"object": short, "reason": reason_, "node": ""})
-                per_node[coordinator] = per_node.get(coordinator, 0) + 1
-            else:
-                untold.append(short)
-            continue
-        where = coordinator if not job.remote else nodes.get(job.host, job.host)
-        per_node[where] = per_node.get(where, 0) + 1
-        if job.fallback:
-            node = nodes.get(job.tries[-1][0], job.tries[-1][0]) if job.tries else ""
-            fallbacks.append({"object": short, "reason": tell(node or None, job.reason), "node": node})
-    return Distribution(
-        objects=tuple(sorted(_short(name, root) for name in given)),
-        per_node=dict(sorted(per_node.items())),
-        fallbacks=tuple(fallbacks),
-        far=sum(1 for what, _ in given.values() if what == "far"),
-        here=here,
-        lost=lost,
-        untold=tuple(sorted(untold)),
-        cached=tuple(sorted(_short(name, root) for name in had - given.keys())),
-    )
-
-
-def _short(name: str, root: str) -> str:
-    if root and name.startswith(root.rstrip("/") + "/"):
-        name = name[len(root.rstrip("/")) + 1 :]
-    return name.removeprefix("./")
 
 
 def _text(raw: bytes) -> str:

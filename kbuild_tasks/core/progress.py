@@ -6,6 +6,7 @@ phase stays what it was: nothing is guessed.
 
 from __future__ import annotations
 
+import os.path
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -60,6 +61,8 @@ class Snapshot:
     per_node   node -> objects so far
     rates      node -> objects per second
     gone       nodes that were lost
+    cpu        busy share of the coordinator's CPUs, 0..1, None while it is not known
+    longest    the object that is being made for the longest time, and for how many seconds; None: none takes long
     """
 
     done: int
@@ -74,6 +77,8 @@ class Snapshot:
     rates: Mapping[str, float] = field(default_factory=dict)
     fallbacks: int = 0
     gone: Sequence[str] = ()
+    cpu: float | None = None
+    longest: tuple[str, float] | None = None
 
 
 class Meter:
@@ -102,17 +107,41 @@ def eta(done: int, total: int | None, rate: float, seconds: float) -> float | No
     return (total - done) / rate
 
 
+def cpu_ticks(stat: str) -> tuple[int, int] | None:
+    """(busy, all) clock ticks of all CPUs, from /proc/stat; proc(5): user nice system idle iowait irq softirq steal.
+    What waits for a disk is idle, as in top(1)."""
+    words = stat.partition("\n")[0].split()
+    if len(words) < 5 or words[0] != "cpu" or not all(word.isdecimal() for word in words[1:]):
+        return None
+    ticks = [int(word) for word in words[1:9]]  # guest is part of user
+    return sum(ticks) - sum(ticks[3:5]), sum(ticks)
+
+
+def busy(before: tuple[int, int], after: tuple[int, int]) -> float | None:
+    """The busy share between two readings of cpu_ticks(), None while the clock has not moved."""
+    whole = after[1] - before[1]
+    return min(1.0, max(0.0, (after[0] - before[0]) / whole)) if whole > 0 else None
+
+
 def line(shot: Snapshot, width: int = 0) -> str:
-    """One line; `width` > 0 says less of nodes and pace until it fits. A lost node is said to the last."""
+    """One line; `width` > 0 says less of the longest object, of nodes, CPU and pace until it fits. A lost node is said
+    to the last."""
     head = [shot.phase, f"{shot.done}/{shot.total} objects" if shot.total is not None else _count(shot.done)]
-    pace, left, nodes = [], [], [""]
+    pace, left, nodes, cpu, longest = [], [], [""], "", ""
     if shot.phase == "compile":
         pace = [f"{shot.rate:.1f}/s"]
         left = [f"{duration(shot.eta)} left"] if shot.eta is not None else []
         nodes = _nodes(shot)
+        cpu = f"cpu {shot.cpu:.0%}" if shot.cpu is not None else ""
+        longest = f"{shot.longest[0]} {duration(shot.longest[1])}" if shot.longest else ""
     tail = [f"{shot.fallbacks} fell back"] if shot.fallbacks else []
     lost = [f"lost: {' '.join(shot.gone)}"] if shot.gone else []
-    choices = [[*head, *pace, *left, told, *tail, *lost] for told in nodes]
+    choices = [
+        [*head, *pace, *left, nodes[0], cpu, *tail, *lost, longest],
+        [*head, *pace, *left, nodes[0], cpu, *tail, *lost, os.path.basename(longest)],
+    ]
+    choices += [[*head, *pace, *left, told, cpu, *tail, *lost] for told in nodes]
+    choices += [[*head, *pace, *left, nodes[-1], *tail, *lost]]
     choices += [[*head, *left, *tail, *lost], [*head, *tail, *lost], [*head, *lost]]
     texts = ["  ".join(part for part in parts if part) for parts in choices]
     return next((text for text in texts if not width or len(text) <= width), texts[-1][:width])

@@ -2,6 +2,7 @@
 
     <state>/distcc/log       distcc's log: 20 kB for an object, so pieces of it are dropped once they are read
     <state>/distcc/objects   the front's record, one line for an object
+    <state>/distcc/times     when it was asked for each object, and had it: read once, at the end
     <state>/distcc/hosts     distcc's host list, read anew for each job: a worker that is gone is taken out
     <state>/distcc/lock      distcc's own slots and backoff marks
     <workdir>/tmp            preprocessed files, 3 MB each, gone in a second: beside the tree, on its tmpfs
@@ -17,8 +18,10 @@ import shutil
 from collections.abc import Collection
 from pathlib import Path
 
-from kbuild_tasks.core.distcc_log import DistccLog, Distribution, distribution
+from kbuild_tasks.core.distcc_log import DistccLog
+from kbuild_tasks.core.distribution import Distribution, distribution
 from kbuild_tasks.core.hosts import HostPlan
+from kbuild_tasks.effects import trace
 from kbuild_tasks.effects.context import Paths
 from kbuild_tasks.effects.files import write_atomic
 
@@ -36,7 +39,9 @@ class Client:
         self.log = DistccLog()
         self.given: dict[str, str] = {}  # object -> "far" | "here", as far as the front's record was read
         self.had: set[str] = set()  # objects that ccache has given or stored
+        self.began = 0.0  # on the clock that the front reads
         self._main = self.directory / "log"
+        self._times = self.directory / "times"
         self._record = _Follower(self.directory / "objects")
         self._lines: list[str] = []
         self._logs: list[_Follower] = []
@@ -51,6 +56,8 @@ class Client:
         (self.directory / "lock").mkdir()
         self._main.touch()
         self._record.path.touch()
+        self._times.touch()
+        self.began = trace.uptime()
         self.set_gone(())
         self._logs = [_Follower(self._main)]
 
@@ -65,6 +72,7 @@ class Client:
             "PATH": f"{self.front}:{path}",
             "TMPDIR": str(self.temporary),
             "KBUILD_TASKS_RECORD": str(self._record.path),
+            "KBUILD_TASKS_TIMES": str(self._times),
             "KBUILD_TASKS_WORKERS": " ".join(self.plan.workers),
             **({"KBUILD_TASKS_FAR": self.plan.far} if self.plan.far else {}),
             **self.plan.env,
@@ -105,6 +113,13 @@ class Client:
         # only if it starts within this poll; its object is still in the front's record.
         current.writers = set(self.log.running)
         self._logs.append(_Follower(self._main))
+
+    def times(self) -> list[str]:
+        """The front's lines (core/spans.py)."""
+        try:
+            return self._times.read_text("utf-8", "backslashreplace").splitlines()
+        except OSError:
+            return []
 
     def done(self) -> int:
         """Objects that are finished, as far as is known now."""

@@ -7,6 +7,7 @@ touches distcc's record and the watch.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +20,8 @@ from kbuild_tasks.effects.distcc_watch import Loss, Watch, end_client
 from kbuild_tasks.effects.remaining import Remaining
 
 EVERY = 0.5  # seconds between events
+BUSY_OVER = 3.0  # seconds over which the coordinator's CPU is shown: two samples next to each other jump
+LONG = 3.0  # seconds from which on an object is named while it is made
 AFTER_COMPILE = ("link", "modpost", "image")
 ENOUGH = 20  # objects, before the rest is asked for
 
@@ -36,6 +39,8 @@ class Monitor:
     ) -> None:
         self.error: Exception | None = None
         self.phase = "prepare"
+        self.phases: list[tuple[float, str]] = [(0.0, "prepare")]
+        self.cpu: list[tuple[float, float]] = []  # second, busy share of the coordinator
         self._client, self._coordinator, self._emit, self._clock = client, coordinator, emit, clock
         self._watch = Watch(client.plan.nodes, client.log, client.set_gone, end_client)
         self._remaining = Remaining(tree)
@@ -43,13 +48,17 @@ class Monitor:
         self._meters: dict[str, progress.Meter] = {}
         self._began = clock()
         self._told = float("-inf")
+        self._ticks: deque[tuple[float, tuple[int, int]]] = deque()
 
     @property
     def losses(self) -> list[Loss]:
         return self._watch.losses
 
     def on_line(self, line: str) -> None:
-        self.phase = progress.phase_of(line) or self.phase
+        phase = progress.phase_of(line) or self.phase
+        if phase != self.phase:
+            self.phases.append((self._clock() - self._began, phase))
+        self.phase = phase
 
     def tick(self) -> None:
         if self.error is not None:
@@ -88,7 +97,31 @@ class Monitor:
             rates={node: meter.rate() for node, meter in self._meters.items()},
             fallbacks=sum(1 for job in list(self._client.log.ended.values()) if job.fallback),
             gone=self._watch.gone,
+            cpu=self._busy(now),
+            longest=self._longest(now),
         )
+
+    def _busy(self, now: float) -> float | None:
+        """Busy share of this machine's CPUs of late."""
+        try:
+            ticks = progress.cpu_ticks(Path("/proc/stat").read_text())
+        except OSError:
+            return None
+        if ticks is None:
+            return None
+        self._ticks.append((now, ticks))
+        while len(self._ticks) > 2 and now - self._ticks[0][0] > BUSY_OVER:
+            self._ticks.popleft()
+        share = progress.busy(self._ticks[0][1], ticks)
+        if share is not None and (not self.cpu or now - self._began - self.cpu[-1][0] >= 1.0):
+            self.cpu.append((round(now - self._began, 2), round(share, 3)))
+        return share
+
+    def _longest(self, now: float) -> tuple[str, float] | None:
+        """The object that distcc is at for the longest time, where that is long."""
+        jobs = [(job.since, job.object) for job in list(self._client.log.running.values()) if job.object]
+        since, name = min(jobs, default=(now, ""))
+        return (name, now - since) if now - since >= LONG else None
 
     def close(self) -> None:
         self._remaining.stop()

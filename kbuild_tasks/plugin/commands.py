@@ -1,4 +1,4 @@
-"""doit commands of ours: plan, status. Found by entry points (pyproject.toml)."""
+"""doit commands of ours: plan, status, report. Found by entry points (pyproject.toml)."""
 
 from __future__ import annotations
 
@@ -110,6 +110,42 @@ class Status(DoitCmdBase):
             self.outstream.write(error.render() + "\n")
             return 1
         self.outstream.write(json.dumps(value, indent=1) + "\n" if as_json else status.render(value))
+        return 0
+
+
+class Report(DoitCmdBase):
+    """`doit report`"""
+
+    name = "report"
+    doc_purpose = (
+        "build/report.html: what was built, why, by whom, what changed, what is wrong; one page, no connection"
+    )
+    doc_usage = ""
+    doc_description = None
+    cmd_options = ()
+
+    def execute(self, params: Any, args: list[str]) -> Any:
+        return _refused(self.name, args) or super().execute(params, args)
+
+    def _execute(self) -> int:
+        import os
+
+        from kbuild_tasks.plugin import report
+        from kbuild_tasks.plugin.backend import told
+        from kbuild_tasks.plugin.stream import Guarded
+        from kbuild_tasks.plugin.tasks import current
+
+        self.outstream: Any = Guarded(self.outstream)
+        try:
+            current().learn(*told(self.dep_manager))
+            path = report.write(current())
+        except KbuildError as error:
+            self.outstream.write(error.render() + "\n")
+            return 1
+        except OSError as error:
+            self.outstream.write(f"build/report.html cannot be written: {error.strerror or error}\n")
+            return 1
+        self.outstream.write(visible(os.path.relpath(path)) + "\n")
         return 0
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from doit.exceptions import BaseFail, UnmetDependency
 from doit.task import Task
 
+from kbuild_tasks.core.errors import EVIDENCE_LINES
 from kbuild_tasks.effects import lock, shell
 from kbuild_tasks.effects.files import write_json
 from kbuild_tasks.plugin import interrupt
@@ -39,6 +40,7 @@ class Recorder:
         self.known: Mapping[str, Task] = {}
         self.selected: Sequence[str] = ()
         self.running: set[str] = set()
+        self.times: dict[str, list[float]] = {}  # task -> when it began, and ended
         self.acted = self.failed = self.closed = False
         self._told: set[str] = set()
         type(self).latest = self
@@ -55,6 +57,7 @@ class Recorder:
         """Called in the thread that runs the task."""
         if task.actions:
             self.running.add(task.name)
+            self.times[task.name] = [time.time()]
             self.acted = True
         self.inner.execute_task(task)
 
@@ -71,6 +74,7 @@ class Recorder:
             run = dict(task.values.get("run") or {})
             state = run.pop("state", "done")
             told = {name: task.values.get(name) for name in ("seconds", "message")}
+            told["warnings"] = task.values.get("warnings") or None
             self._set(task.name, state, **{**run, **told})
             self.save(durable=task.name.partition(":")[0] not in ON_EACH_NODE)
         self.inner.add_success(task)
@@ -79,7 +83,9 @@ class Recorder:
         if isinstance(fail, UnmetDependency):
             self._set(task.name, "held", why=[f"waits for {fail.message.strip()}"])
         elif isinstance(fail, StageFailed):
-            self._set(task.name, "failed", why=[fail.error.message], hint=fail.error.hint, log=fail.error.log)
+            error = fail.error
+            evidence = list(error.evidence)[:EVIDENCE_LINES] or None
+            self._set(task.name, "failed", why=[error.message], evidence=evidence, hint=error.hint, log=error.log)
         else:
             self._set(task.name, "failed", why=fail.get_msg().strip().splitlines()[:1])
         self.save()
@@ -121,6 +127,15 @@ class Recorder:
                 elif name not in self.tasks and self.known[name].actions:
                     self._set(name, "held", why=["the run ended before it"])
         self.save(ended=True)
+        self._keep()
+
+    def _keep(self) -> None:
+        """What the report tells later, of a run that did something."""
+        build = self.pipeline.project.paths.build
+        if self.acted and self.tasks and lock.mine(build / ".lock"):
+            from kbuild_tasks.plugin import keep
+
+            keep.keep(self.pipeline.project.paths, self.tasks, self.times, self.started)
 
     def warn(self, text: str) -> None:
         """In the reporter's own voice where it has one for that."""
@@ -159,6 +174,8 @@ class Recorder:
 
     def _set(self, name: str, state: str, **more: Any) -> None:
         self.running.discard(name)
+        if name in self.times:
+            self.times[name].append(time.time())
         self.tasks[name] = {"state": state, **{key: value for key, value in more.items() if value is not None}}
 
 

@@ -21,7 +21,7 @@ def status(pipeline: Pipeline, ask: bool = False) -> dict[str, Any]:
     return {
         "running": lock.holder(paths.build / ".lock"),
         "last_run": read_record(paths.build / "last-run.json") or None,
-        "nodes": {name: _node(pipeline, name) for name in pipeline.project.cluster.nodes},
+        "nodes": {name: node(pipeline, name) for name in pipeline.project.cluster.nodes},
         "artifacts": {
             "kernelrelease": _of(str, manifest.get("kernelrelease")),
             "packages": _of(list, manifest.get("packages")) or [],
@@ -31,7 +31,7 @@ def status(pipeline: Pipeline, ask: bool = False) -> dict[str, Any]:
     }
 
 
-def _node(pipeline: Pipeline, name: str) -> dict[str, Any]:
+def node(pipeline: Pipeline, name: str) -> dict[str, Any]:
     cluster = pipeline.project.cluster
     seen = read_record(pipeline.project.paths.facts(name))
     role = "coordinator" if name == cluster.build.coordinator else "worker"

@@ -23,9 +23,12 @@ from kbuild_tasks.effects.files import read_record, sha256_file
 
 if TYPE_CHECKING:
     from kbuild_tasks.core import diagnostics, hosts
-    from kbuild_tasks.core.distcc_log import Distribution
-    from kbuild_tasks.effects import built, ccache, keep, stale
+    from kbuild_tasks.core.distribution import Distribution
+    from kbuild_tasks.effects import built, ccache, keep, stale, trace
+    from kbuild_tasks.effects.distcc import Client
+    from kbuild_tasks.effects.monitor import Monitor
 else:
+    trace = later("kbuild_tasks.effects.trace")
     built, ccache = later("kbuild_tasks.effects.built"), later("kbuild_tasks.effects.ccache")
     keep, stale = later("kbuild_tasks.effects.keep"), later("kbuild_tasks.effects.stale")
     diagnostics, hosts = later("kbuild_tasks.core.diagnostics"), later("kbuild_tasks.core.hosts")
@@ -167,9 +170,11 @@ def _build(ctx: Context, plan: hosts.HostPlan, place: str) -> tuple[Distribution
         monitor.close()
         if monitor.error:
             raise monitor.error
-        told = client.finish(time.monotonic(), ctx.cluster.coordinator.name, tree)
+        told = _told(ctx, client, monitor, tree)
         return told, monitor.losses, mended, cached
     except CommandFailed as failed:
+        monitor.close()
+        _told(ctx, client, monitor, tree, failed=True)
         if failed.code > 0 and not tells_of_kill(kept):
             mark.clear()  # make ended by itself: it has removed the targets it was at
         raise _explained(ctx, failed, list(kept), tree) from None
@@ -177,6 +182,14 @@ def _build(ctx: Context, plan: hosts.HostPlan, place: str) -> tuple[Distribution
         monitor.close()
         client.close()
         ctx.emit("compile", {"ended": True})
+
+
+def _told(ctx: Context, client: Client, monitor: Monitor, tree: Path, failed: bool = False) -> Distribution:
+    """What became of the objects; when and where each was made goes into build/trace.json."""
+    coordinator = ctx.cluster.coordinator.name
+    told = client.finish(time.monotonic(), coordinator, tree)
+    trace.save(ctx.paths, trace.timeline(client, monitor, told, coordinator, tree, failed))
+    return told
 
 
 def _counted(plan: hosts.HostPlan) -> dict[str, str]:

@@ -29,7 +29,9 @@ from kbuild_tasks.effects.pkgbuild import load_pkgbuild
 if TYPE_CHECKING:
     from kbuild_tasks.core import manifest as manifests
     from kbuild_tasks.core.manifest import Package
+    from kbuild_tasks.effects import published
 else:
+    published = later("kbuild_tasks.effects.published")
     manifests = later("kbuild_tasks.core.manifest")
 
 MODULES = "usr/lib/modules/"
@@ -87,6 +89,7 @@ def run(ctx: Context) -> Outcome:
         commit=_commit(paths.root, _files(ctx)) if _as_built(ctx, pkgbuild) else None,
     )
     publish(paths.artifacts, staging, packages, manifest)
+    unkept = published.keep(paths, packages, manifest)
     results = {
         "packages": {package.file: package.sha256 for package in packages},
         "kernelrelease": release,
@@ -95,7 +98,7 @@ def run(ctx: Context) -> Outcome:
     }
     undivided = [f"PKGBUILD: {why}: every edit of it runs {part} again" for part, why in pkgbuild.undivided.items()]
     message = packages[0].file + (f" and {len(packages) - 1} more" if len(packages) > 1 else "")
-    return Outcome(message, results, warnings=(*warnings, *undivided))
+    return Outcome(message, results, warnings=(*warnings, *undivided, *([unkept] if unkept else [])))
 
 
 def _check_kernel(tree: Path, wanted: str) -> None:

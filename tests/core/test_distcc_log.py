@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from kbuild_tasks.core import distcc_log
-from kbuild_tasks.core.distcc_log import DistccLog, distribution
+from kbuild_tasks.core.distcc_log import DistccLog
+from kbuild_tasks.core.distribution import distribution
 
 NODES = {"127.0.0.2:3701": "k2", "127.0.0.3:3701": "k3"}
 

@@ -72,6 +72,22 @@ def test_kernel_c_goes_to_distcc(bench: Bench) -> None:
     assert bench.noted() == "far\t\tfs/a.o\n"
 
 
+@pytest.mark.parametrize(("hosts", "what"), [("h/1", ["began", "ended"]), ("", ["began"])])
+def test_times_are_written_where_they_are_asked_for(bench: Bench, hosts: str, what: list[str]) -> None:
+    """What a compiler here is left to make takes the front's place: its end is the object's time of writing."""
+    times = bench.top / "times"
+    env = {"PATH": f"{bench.front}:{bench.real}:/usr/bin:/bin", "CALLS": str(bench.calls)}
+    env |= {"KBUILD_TASKS_WORKERS": hosts, "KBUILD_TASKS_RECORD": str(bench.record), "KBUILD_TASKS_TIMES": str(times)}
+    before = float(Path("/proc/uptime").read_text().split()[0])
+    assert subprocess.run(["gcc", *COMPILE], env=env, cwd=bench.top).returncode == 0
+    after = float(Path("/proc/uptime").read_text().split()[0])
+    lines = [line.split("\t") for line in times.read_text().splitlines()]
+    assert [(word, name) for word, _, name in lines] == [(word, "fs/a.o") for word in what]
+    assert before <= float(lines[0][1]) <= float(lines[-1][1]) <= after
+    assert bench("--version") == 0
+    assert len(times.read_text().splitlines()) == len(what)
+
+
 def test_without_workers_the_compiler_gets_the_same_arguments(bench: Bench) -> None:
     assert bench(*COMPILE, hosts="") == 0
     assert bench.said() == [f"gcc{shown(COMPILE)}{EXTRA}"]

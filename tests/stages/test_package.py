@@ -11,7 +11,7 @@ from hashlib import sha256
 import pytest
 
 from kbuild_tasks.core.errors import CommandFailed, KbuildError
-from kbuild_tasks.effects import makepkg, pacman
+from kbuild_tasks.effects import makepkg, pacman, published
 from kbuild_tasks.effects.files import sha256_text
 from kbuild_tasks.effects.pkgbuild import load_pkgbuild
 from kbuild_tasks.stages import extract, package
@@ -238,3 +238,29 @@ def test_a_kernel_that_compile_did_not_make_is_not_packaged(world):
     error = refusal(world, KbuildError, kernel=sha256_text("another"))
     assert error.message.endswith("vmlinux is not the one that compile made")
     assert error.hint == "run: doit forget compile, and doit again"
+
+
+def test_the_last_two_sets_are_kept_to_be_compared(world):
+    world.run(shutil.rmtree, world.paths.build / "published", True)
+    first = run(world).results
+    now, before = published.now(world.paths), published.before(world.paths)
+    assert not before.exists()
+    told = json.loads(now.read_text())
+    assert told["manifest"]["packages_sha256"] == first["packages_sha256"]
+    assert sorted(told["files"]["linux-small"]) == [
+        "usr/lib/modules/6.1.1-1/mod.ko",
+        "usr/lib/modules/6.1.1-1/vmlinuz",
+    ]
+    size, digest = told["files"]["linux-small"]["usr/lib/modules/6.1.1-1/vmlinuz"]
+    assert size > 0 and len(digest) == 16
+    assert run(world).results == first
+    assert not before.exists(), "the same bytes once more are no other set"
+    world.write(PKGBUILD.replace("pkgname=(linux-small linux-small-headers)", "pkgname=(linux-small)"))
+    run(world)
+    assert json.loads(before.read_text()) == told
+    assert list(json.loads(now.read_text())["files"]) == ["linux-small"]
+    now.unlink()
+    world.run(now.mkdir)  # what stands in the way costs the comparison, not the packages
+    outcome = run(world)
+    assert [text for text in outcome.warnings if "cannot be compared" in text]
+    world.run(now.rmdir)

@@ -1,0 +1,76 @@
+"""build/trace.json: written by the run that compiled, also where the build failed; a run that compiles nothing leaves
+the last one. Its loss fails no build."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kbuild_tasks.core import trace
+from kbuild_tasks.core.distribution import Distribution, short
+from kbuild_tasks.core.spans import spans, thinned, times
+from kbuild_tasks.effects.context import Paths
+from kbuild_tasks.effects.files import read_json, write_atomic
+
+if TYPE_CHECKING:
+    from kbuild_tasks.effects.distcc import Client
+    from kbuild_tasks.effects.monitor import Monitor
+
+SAMPLES = 1000  # of the coordinator's CPU
+
+
+def path(paths: Paths) -> Path:
+    return paths.build / "trace.json"
+
+
+def uptime() -> float:
+    """The clock that the front reads: a shell can read it without starting a program. A container may have its own."""
+    return float(Path("/proc/uptime").read_text().split()[0])
+
+
+def timeline(
+    client: Client, monitor: Monitor, told: Distribution, coordinator: str, tree: Path, failed: bool
+) -> trace.Timeline:
+    """Of a compilation that has just ended."""
+    now, clock = time.time(), uptime()
+    taken = {short(name, str(tree)): when for name, when in times(client.times()).items()}
+    written = {}
+    for name, (_, end) in taken.items():
+        if end is None:
+            with contextlib.suppress(OSError):
+                written[name] = (tree / name).stat().st_mtime - (now - clock)
+    found = spans(taken, told.made, began=client.began, ended=clock, written=written)
+    seconds = clock - client.began
+    nodes = list(dict.fromkeys([*client.plan.workers, *(span.node for span in found if span.node != coordinator)]))
+    return trace.Timeline(
+        began=now - seconds,
+        seconds=seconds,
+        spans=tuple(found),
+        phases=tuple(trace.phases_of(monitor.phases, seconds)),
+        cpu=tuple(thinned(monitor.cpu, SAMPLES)),
+        nodes=(*nodes, coordinator),
+        slots=dict(client.plan.slots),
+        failed=failed,
+    )
+
+
+def save(paths: Paths, told: trace.Timeline) -> None:
+    if told.spans:
+        _write(path(paths), trace.build(told))
+
+
+def add_stages(paths: Paths, stages: Iterable[tuple[str, float, float]], since: float) -> None:
+    """Add the tasks of a run to the trace, if it was this run that wrote it."""
+    value = read_json(path(paths))
+    told = trace.read(value)
+    if told is not None and told.began >= since:
+        _write(path(paths), trace.add_stages(value, stages))
+
+
+def _write(file: Path, value: object) -> None:
+    with contextlib.suppress(OSError):
+        write_atomic(file, json.dumps(value, separators=(",", ":")) + "\n", durable=False)

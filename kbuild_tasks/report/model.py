@@ -1,0 +1,201 @@
+"""What was gathered, in a form that the sections can rely on: any part may be missing, or damaged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from kbuild_tasks.core import trace
+from kbuild_tasks.report.words import plural
+
+BAD, WARN = "bad", "warn"
+HALTED = ("held", "fell back", "journal damaged")
+SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Material:
+    """Plain data, as it lies in files.
+
+    tasks      in the order of the pipeline, those of nodes as "prepare:NODE"
+    plan       of `doit plan`: {"task", "state", "why"};  nodes, rollout: of `doit status`
+    journals   node -> [{"at", "build", "state", "note"}];  patches: name -> {"subject", "added", "removed"}
+    now, before  the last two sets of packages (effects/published.py)
+    damaged    files that are there and cannot be read
+    """
+
+    at: float
+    root: str = ""
+    coordinator: str = ""
+    tasks: Sequence[str] = ()
+    last_run: Mapping[str, Any] = field(default_factory=dict)
+    done: Mapping[str, Any] = field(default_factory=dict)
+    running: Mapping[str, Any] | None = None
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+    trace: Any = None
+    now: Mapping[str, Any] = field(default_factory=dict)
+    before: Mapping[str, Any] = field(default_factory=dict)
+    config: str = ""
+    plan: Sequence[Mapping[str, Any]] = ()
+    plan_error: str = ""
+    patch: Mapping[str, Any] = field(default_factory=dict)
+    patches: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    nodes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    rollout: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    journals: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    damaged: Sequence[str] = ()
+
+    @cached_property
+    def timeline(self) -> trace.Timeline | None:
+        return trace.read(self.trace)
+
+    @cached_property
+    def last(self) -> dict[str, Mapping[str, Any]]:
+        """task -> what the last run says of it."""
+        return records(self.last_run.get("tasks"))
+
+    @cached_property
+    def acted(self) -> dict[str, Mapping[str, Any]]:
+        """task -> what it did when it last did something: the last run's word where that is younger."""
+        found = records(self.done.get("tasks"))
+        return found | {name: told for name, told in self.last.items() if did(told) and not same(found.get(name), told)}
+
+    @property
+    def compiled(self) -> Mapping[str, Any]:
+        return self.acted.get("compile", {})
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Something that a person must know: bad (it stands in the way) or warn."""
+
+    level: str
+    title: str
+    lines: tuple[str, ...] = ()
+    hint: str = ""
+    log: str = ""
+
+
+def records(value: Any) -> dict[str, Mapping[str, Any]]:
+    """Of any JSON, what is an object of objects."""
+    if not isinstance(value, Mapping):
+        return {}
+    return {str(key): entry for key, entry in value.items() if isinstance(entry, Mapping)}
+
+
+def did(entry: Mapping[str, Any]) -> bool:
+    return entry.get("state") in ("done", "failed")
+
+
+def same(kept: Mapping[str, Any] | None, told: Mapping[str, Any]) -> bool:
+    """Whether what is kept of a task is what the last run says: it then knows more, when that was."""
+    return kept is not None and all(kept.get(key) == told.get(key) for key in ("state", "seconds", "why", "message"))
+
+
+def strings(value: Any) -> list[str]:
+    return [str(item) for item in value] if isinstance(value, list | tuple) else []
+
+
+def grouped(fallbacks: Any) -> list[tuple[str, list[str]]]:
+    """Reasons of fallbacks with their objects, the most frequent first."""
+    found: dict[str, list[str]] = {}
+    for entry in fallbacks if isinstance(fallbacks, list) else ():
+        if isinstance(entry, Mapping):
+            found.setdefault(str(entry.get("reason", "?")), []).append(str(entry.get("object", "?")))
+    return sorted(found.items(), key=lambda item: (-len(item[1]), item[0]))
+
+
+def fallback_count(compiled: Mapping[str, Any]) -> int:
+    told = compiled.get("fallbacks_count")
+    listed = compiled.get("fallbacks")
+    return told if isinstance(told, int) else len(listed) if isinstance(listed, list) else 0
+
+
+def object_count(compiled: Mapping[str, Any]) -> int:
+    told = compiled.get("objects")
+    return told if isinstance(told, int) else len(told) if isinstance(told, list) else 0
+
+
+def troubles(told: Material) -> list[Trouble]:
+    """What is wrong, the worst first."""
+    found = [*_failed(told), *_broken(told), *_halted(told), *_damaged(told), *_fallbacks(told), *_left_out(told)]
+    found += [*_warnings(told), *_stale(told)]
+    return sorted(found, key=lambda trouble: trouble.level != BAD)
+
+
+def _failed(told: Material) -> list[Trouble]:
+    found: dict[tuple[str, ...], list[str]] = {}
+    held = [name for name, entry in told.last.items() if entry.get("state") == "held"]
+    for name, entry in told.last.items():
+        if entry.get("state") == "failed":
+            key = (*strings(entry.get("why")), *strings(entry.get("evidence")))
+            found.setdefault(key, []).append(name)
+    troubles = []
+    for lines, names in found.items():
+        entry = told.last[names[0]]
+        troubles.append(
+            Trouble(BAD, f"{', '.join(names)} failed", lines, str(entry.get("hint") or ""), str(entry.get("log") or ""))
+        )
+    if held and found:
+        troubles.append(Trouble(WARN, f"held by that: {', '.join(sorted(held))}"))
+    return troubles
+
+
+def _broken(told: Material) -> list[Trouble]:
+    broken = [step for step in told.plan if step.get("state") == "broken"]
+    found = [Trouble(BAD, f"{step.get('task')} cannot run", tuple(strings(step.get("why")))) for step in broken[:1]]
+    return found + ([Trouble(BAD, "what would run cannot be told", (told.plan_error,))] if told.plan_error else [])
+
+
+def _halted(told: Material) -> list[Trouble]:
+    return [
+        Trouble(BAD, f"{node}: {entry.get('state')}", (str(entry["why"]),) if entry.get("why") else ())
+        for node, entry in told.rollout.items()
+        if str(entry.get("state", "")).startswith(HALTED)
+    ]
+
+
+def _damaged(told: Material) -> list[Trouble]:
+    if not told.damaged:
+        return []
+    return [Trouble(WARN, "damaged, so that what it tells is missing here", tuple(told.damaged))]
+
+
+def _fallbacks(told: Material) -> list[Trouble]:
+    count = fallback_count(told.compiled)
+    if not count:
+        return []
+    groups = grouped(told.compiled.get("fallbacks"))
+    lines = [f"{len(names)} × {why} ({', '.join(names[:2])}{', …' if names[2:] else ''})" for why, names in groups]
+    title = f"{plural(count, 'object')} fell back to {told.coordinator or 'the coordinator'}"
+    return [Trouble(WARN, title, tuple(lines[:SHOWN]))]
+
+
+def _left_out(told: Material) -> list[Trouble]:
+    return [
+        Trouble(WARN, f"{name} took no part in the last build", (str(node["why"]),) if node.get("why") else ())
+        for name, node in told.nodes.items()
+        if node.get("state") == "left-out"
+    ]
+
+
+def _warnings(told: Material) -> list[Trouble]:
+    """Warnings of what made the artifacts, each once."""
+    seen: dict[str, list[str]] = {}
+    for name, entry in told.acted.items():
+        for line in strings(entry.get("warnings")):
+            seen.setdefault(line, []).append(name)
+    by_task: dict[str, list[str]] = {}
+    for line, names in seen.items():
+        by_task.setdefault(", ".join(names), []).append(line)
+    return [Trouble(WARN, f"{names} warned", tuple(lines)) for names, lines in by_task.items()]
+
+
+def _stale(told: Material) -> list[Trouble]:
+    steps = [s for s in told.plan if s.get("state") == "run" and not str(s.get("task", "")).startswith("prepare:")]
+    if not steps or not told.manifest:
+        return []
+    lines = [f"{step.get('task')}: {why}" for step in steps for why in strings(step.get("why"))[:1]]
+    return [Trouble(WARN, "the packages are older than your files", tuple(lines[:8]), "doit")]

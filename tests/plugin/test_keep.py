@@ -1,0 +1,40 @@
+"""What a run keeps for the report, and that it does not grow."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from kbuild_tasks.effects.context import Paths
+from kbuild_tasks.plugin import keep
+
+
+def test_long_lists_are_counted() -> None:
+    fallbacks = [{"object": f"o{n}"} for n in range(900)]
+    told = keep.short({"state": "done", "objects": ["a", "b"], "untold": [], "fallbacks": fallbacks, "message": "x"})
+    assert (told["objects"], told["untold"], told["message"]) == (2, 0, "x")
+    assert (len(told["fallbacks"]), told["fallbacks_count"]) == (keep.FALLBACKS, 900)
+
+
+def test_each_task_keeps_the_last_thing_that_it_did(tmp_path: Path) -> None:
+    paths = Paths(tmp_path, tmp_path / "work", tmp_path / "state")
+    done = {"state": "done", "message": "7 applied"}
+    keep.keep(paths, {"patch": done, "extract": {"state": "fresh"}}, {"patch": [5.0, 6.0]}, 4.0)
+    keep.keep(paths, {"patch": {"state": "fresh"}, "compile": {"state": "failed"}}, {"compile": [9.0, 9.5]}, 8.0)
+    tasks = json.loads((tmp_path / "build/last-done.json").read_text())["tasks"]
+    assert tasks == {
+        "patch": {**done, "at": 5.0, "run": 4.0},
+        "compile": {"state": "failed", "at": 9.0, "run": 8.0},
+    }
+
+
+def test_a_damaged_record_begins_anew_and_one_that_cannot_be_written_fails_no_run(tmp_path: Path) -> None:
+    paths = Paths(tmp_path, tmp_path / "work", tmp_path / "state")
+    file = tmp_path / "build/last-done.json"
+    file.parent.mkdir()
+    file.write_text("[")
+    keep.keep(paths, {"patch": {"state": "done"}}, {"patch": [1.0, 2.0]}, 0.0)
+    assert "patch" in json.loads(file.read_text())["tasks"]
+    file.unlink()
+    file.mkdir()
+    keep.keep(paths, {"patch": {"state": "done"}}, {"patch": [1.0, 2.0]}, 0.0)

@@ -1,0 +1,196 @@
+"""The page from plain data: what is told, what is escaped, and that there is a page whatever is missing or damaged."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from kbuild_tasks.report import chart, model, words
+from kbuild_tasks.report.html import VOID, Html, tag, text
+from kbuild_tasks.report.model import Material, troubles
+from kbuild_tasks.report.page import SECTIONS, page
+from tests.report_material import hostile, material
+
+NOTHING = Material(at=1796060000.0)
+
+
+class Reader(HTMLParser):
+    """What a browser would make of it; every element is closed in order."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.attributes: set[str] = set()
+        self.links: list[str] = []
+        self.words: list[str] = []
+        self.ids: list[str] = []
+        self._open: list[str] = []
+        self.feed(source)
+        self.close()
+        assert self._open == []
+
+    def handle_starttag(self, name: str, attrs: list[tuple[str, str | None]], closed: bool = False) -> None:
+        self.tags.add(name)
+        self.attributes |= {key for key, _ in attrs}
+        told = dict(attrs)
+        self.links += [value or "" for key, value in attrs if key in ("href", "src", "data", "action")]
+        self.ids += [told["id"] or ""] if "id" in told else []
+        if name not in ("meta", "br") and not closed:
+            self._open.append(name)
+
+    def handle_startendtag(self, name: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(name, attrs, closed=True)
+
+    def handle_endtag(self, name: str) -> None:
+        assert self._open.pop() == name
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def test_the_page_tells_of_the_whole_build() -> None:
+    read = Reader(page(material()))
+    for words_ in (
+        *("6.1.2 needs a hand", "3 objects on 2 nodes in 6.5 s", "builder@k2", "gcc fs/a.o", "doit package fs/a.o"),
+        *("package failed fs/a.o is not well", "k2: fell back", "1 object fell back to k1", "k2 took no part"),
+        *("0001-a.patch changed (line 3)", "k2 refused the connection", "by plan", "local by design", "fell back"),
+        *("6.1.1 → 6.1.2", "BRIDGE m y", "Z y m", "configured and not packaged yet", "+100 kB"),
+        *("1 changed, 1 new, 1 gone", "fs: fs/a.o", "+3 −1"),
+        *("copied 10 s", "reboot 1 min 0 s", "new patches/0001-a.patch", "gone patches/0000-old.patch"),
+    ):
+        assert words_ in read.text, words_
+    assert [ident for ident in read.ids if ident in SECTIONS] == list(SECTIONS), "what is wrong comes first"
+
+
+def test_names_are_text_whatever_they_hold() -> None:
+    tame, wild = Reader(page(material())), Reader(page(hostile()))
+    assert wild.tags == tame.tags
+    assert wild.attributes == tame.attributes
+    assert wild.ids == tame.ids
+    assert "<script>document.title='broken in'</script>" in wild.text
+    assert "\x1b" not in wild.text and "\u202e" not in wild.text
+
+
+@pytest.mark.parametrize("told", [material(), hostile(), NOTHING])
+def test_nothing_is_run_and_nothing_is_asked_for(told: Material) -> None:
+    source = page(told)
+    read = Reader(source)
+    assert not read.tags & {"script", "img", "link", "iframe", "object", "embed", "base", "form", "input", "use"}
+    assert not [name for name in read.attributes if name.startswith("on") or name in ("style", "srcset")]
+    assert all(link.startswith("#") for link in read.links)
+    assert "default-src &#x27;none&#x27;" in source
+    assert "url(" not in source and "@import" not in source and "@font-face" not in source
+
+
+def test_nothing_built_yet() -> None:
+    text_ = Reader(page(NOTHING)).text
+    for words_ in (
+        "nothing built yet",
+        "No stage has run yet: doit",
+        "Nothing was compiled yet",
+        "There is no package yet",
+    ):
+        assert words_ in text_
+
+
+ODD: list[Any] = [[], {}, "x", 3, None, [1], {"tasks": [1], "results": 3}, {"tasks": {"compile": {"objects": "x"}}}]
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Material) if field.name != "at"])
+def test_any_part_may_be_missing_or_of_another_shape(name: str) -> None:
+    for odd in ODD:
+        if name == "manifest" and not isinstance(odd, dict):
+            continue  # gather() reads records: JSON objects, or none
+        Reader(page(replace(material(), **{name: odd})))
+
+
+@pytest.mark.parametrize(
+    "compiled",
+    [
+        {"per_node": [1]},
+        {"per_node": {"k": "many"}, "objects": 3},
+        {"fallbacks": {"a": 1}},
+        {"fallbacks": [1, {}], "objects": 1},
+        {"seconds": "long", "at": "never", "why": 3, "warnings": {"a": 1}},
+        {"slots": 3, "per_node": {"k": 2}},
+        {"at": 1e300},
+    ],
+)
+def test_a_damaged_record_of_a_compilation(compiled: dict[str, Any]) -> None:
+    Reader(page(replace(material(), done={"tasks": {"compile": {"state": "done", **compiled}}}, last_run={})))
+
+
+def test_the_worst_comes_first() -> None:
+    levels = [trouble.level for trouble in troubles(material())]
+    assert levels == sorted(levels) and levels[0] == model.BAD
+    assert troubles(NOTHING) == []
+
+
+def test_one_cause_of_many_failures_is_told_once() -> None:
+    failed = {"state": "failed", "why": ["no answer"]}
+    told = replace(NOTHING, last_run={"tasks": {"verify:k1": failed, "verify:k2": failed, "x": {"state": "held"}}})
+    assert [(t.title, t.lines) for t in troubles(told)] == [
+        ("verify:k1, verify:k2 failed", ("no answer",)),
+        ("held by that: x", ()),
+    ]
+
+
+def test_a_run_with_nothing_to_do_does_not_hide_what_was_done() -> None:
+    done = {"tasks": {"patch": {"state": "done", "message": "7 applied", "at": 1}}}
+    told = replace(NOTHING, done=done, last_run={"tasks": {"patch": {"state": "fresh"}}})
+    assert told.acted["patch"]["message"] == "7 applied"
+    failed = replace(told, last_run={"tasks": {"patch": {"state": "failed", "why": ["x"]}}})
+    assert failed.acted["patch"] == {"state": "failed", "why": ["x"]}, "nothing of the success before is told of it"
+    again = replace(told, last_run={"tasks": {"patch": {"state": "done", "message": "7 applied"}}})
+    assert again.acted["patch"]["at"] == 1
+
+
+def test_many_objects_are_drawn_in_few_elements() -> None:
+    from kbuild_tasks.core.spans import Span
+
+    spans = [Span(f"o{n}.o", "k", n * 0.1, n * 0.1 + 0.09) for n in range(20_000)]
+    drawn = chart.node_lanes(spans, 2000.0, 8, each=False)
+    assert drawn.count("<rect") == chart.NAMED
+    assert len(drawn) < 700_000
+
+
+def test_elements_escape_what_is_no_html() -> None:
+    assert tag("p", "<b>", Html("<i>x</i>"), class_='"') == '<p class="&quot;">&lt;b&gt;<i>x</i></p>'
+    assert tag("p", ["a", None, ("b",)], title=None) == "<p>ab</p>"
+    assert text("\x00\udc80") == "\\x00\\x80"
+    assert "meta" in VOID and tag("meta", name="x") == '<meta name="x">'
+
+
+@pytest.mark.parametrize(
+    ("told", "shown"),
+    [
+        (words.size(999), "999 B"),
+        (words.size(73_928), "74 kB"),
+        (words.size(13_249_299), "13.2 MB"),
+        (words.signed(-2200), "−2 kB"),
+        (words.signed(0), "as before"),
+        (words.took(0.25), "0.2 s"),
+        (words.took(4), "4 s"),
+        (words.took("x"), ""),
+        (words.when("2026-11-30T17:23:54+0100"), "2026-11-30 16:23 UTC"),
+        (words.when("soon"), ""),
+        (words.when(1e300), ""),
+        (chart.clock(65), "1:05"),
+        (chart.clock(3905), "1:05:05"),
+        (chart.clock(0.5), "0.5"),
+    ],
+)
+def test_numbers_as_people_read_them(told: str, shown: str) -> None:
+    assert told == shown
+
+
+@pytest.mark.parametrize("seconds", [0.3, 1, 6, 59, 264, 3600, 90_000])
+def test_ticks_are_few_and_round(seconds: float) -> None:
+    assert 2 <= len(chart.ticks(seconds)) <= 14

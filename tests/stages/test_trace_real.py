@@ -1,0 +1,74 @@
+"""build/trace.json of a real compilation by real workers: what it tells agrees with what the stage counts."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kbuild_tasks.core import trace
+from kbuild_tasks.core.errors import CommandFailed
+from kbuild_tasks.core.spans import lanes
+from tests.makepkg_world import new_world
+from tests.stages.compile_world import COUNT, Small, daemons
+
+pytestmark = pytest.mark.real
+
+
+@pytest.fixture
+def small() -> Iterator[Small]:
+    for world in new_world():
+        yield Small(world.home)
+
+
+@pytest.fixture
+def temporary(small: Small) -> Path:
+    path = small.home / "daemons"
+    path.mkdir()
+    path.chmod(0o777)
+    return path
+
+
+def told(small: Small) -> trace.Timeline:
+    found = trace.read(json.loads((small.paths.build / "trace.json").read_text()))
+    assert found is not None
+    return found
+
+
+def test_every_object_has_its_time_and_node(small: Small, temporary: Path) -> None:
+    with daemons(temporary, "127.0.0.2", "127.0.0.3") as (two, three):
+        outcome, events = small.prepared(n2=two.where, n3=three.where).compile()
+        found = told(small)
+        assert sorted(span.object for span in found.spans) == outcome.run["objects"]
+        assert Counter(span.node for span in found.spans) == outcome.run["per_node"]
+        assert found.slots == outcome.run["slots"]
+        assert found.seconds == pytest.approx(outcome.run["seconds"], abs=1.0)
+        for span in found.spans:
+            assert 0 < span.seconds < found.seconds and span.end <= found.seconds + 0.01
+        for node in found.nodes:  # a slot is never taken twice at once: make has no more jobs than there are slots
+            assert max(lanes([s for s in found.spans if s.node == node]), default=0) < outcome.run["jobs"]
+        assert [name for name, *_ in found.phases][:1] in (["prepare"], ["compile"])
+        assert all(event["cpu"] is None or 0 <= event["cpu"] <= 1 for event in events if "cpu" in event)
+        before = (small.paths.build / "trace.json").read_bytes()
+        again, _ = small.compile()
+        assert again.message == "nothing to compile"
+        assert (small.paths.build / "trace.json").read_bytes() == before
+
+
+def test_what_is_compiled_here_has_times_too(small: Small) -> None:
+    small.prepared().compile()
+    found = told(small)
+    assert len(found.spans) == COUNT
+    assert {span.node for span in found.spans} == {"n1"}
+    assert all(0 < span.seconds < found.seconds for span in found.spans)
+
+
+def test_a_build_that_fails_leaves_its_trace(small: Small) -> None:
+    small.prepared()
+    (small.tree / "fs/o7.c").write_text("int broken(\n")
+    with pytest.raises(CommandFailed):
+        small.compile()
+    assert told(small).failed
