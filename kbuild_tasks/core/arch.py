@@ -30,3 +30,8 @@ def cross(arch: str, machine: str, has: Callable[[str], bool]) -> str | None:
     if makes(arch, machine):
         return ""
     return next((prefix for prefix in PREFIXES[arch] if has(f"{prefix}gcc")), None)
+
+
+def debian_package(gcc: str) -> str:
+    """The package of a cross compiler; its names have no "_"."""
+    return f"gcc-{gcc.removesuffix('-gcc')}".replace("_", "-")

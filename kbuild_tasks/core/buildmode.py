@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from kbuild_tasks.core.arch import debian_package
 from kbuild_tasks.core.errors import KbuildError, NodeRefused
 from kbuild_tasks.core.hosts import SLOTS_PER_CORE
 from kbuild_tasks.core.model import DISTCC_PORT, Build, Cluster, Node
@@ -78,7 +79,13 @@ def refusal(
 ) -> KbuildError:
     """Why a node is not fit, from the word that its script answered with: sentence, and the fix as hint."""
     name, gcc = node.name, compiler.get("name", "gcc")
-    package = f"gcc-{gcc.removesuffix('-gcc')} (Debian's name)" if gcc != "gcc" else "gcc and binutils"
+    package = f"{debian_package(gcc)} (Debian's name)" if gcc != "gcc" else "gcc and binutils"
+    fitting = f"install the coordinator's versions of {gcc} and binutils on {name}"
+    if (facts.get("compiler") or {}).get("machine") not in (compiler.get("machine"), None, ""):
+        fitting = (
+            f"a cross compiler would do, {compiler.get('machine')}-gcc {compiler.get('version')} in PATH and in "
+            "/usr/lib/distcc there (docs/nodes.md)"
+        )
     free = size(int(facts.get("disk_free") or 0))
     sentences = {
         "ended": (f"{name} was asked for a run that has ended", "run doit again"),
@@ -99,7 +106,7 @@ def refusal(
         "no-compiler": (f"{name} has no {gcc}", f"install {package} there (docs/nodes.md)"),
         "other-compiler": (
             f"{name} has another compiler: {_difference(facts.get('compiler') or {}, compiler)}",
-            f"install the coordinator's versions of {gcc} and binutils on {name}, or give it slots: 0",
+            f"{fitting}, or give it slots: 0",
         ),
         "no-distccd": (f"{name} has no distccd", "install distcc there (docs/nodes.md)"),
         "old-distccd": (

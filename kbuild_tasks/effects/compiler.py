@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from kbuild_tasks.core.arch import KERNEL_ARCH, PREFIXES, cross
+from kbuild_tasks.core.arch import KERNEL_ARCH, PREFIXES, cross, debian_package
 from kbuild_tasks.core.errors import KbuildError
 from kbuild_tasks.effects.context import Paths
 from kbuild_tasks.effects.files import read_json, write_atomic, write_json
@@ -95,7 +95,7 @@ def toolchain(arch: str, paths: Paths) -> Toolchain:
         raise KbuildError(
             f"no compiler here makes kernels for {arch}: gcc makes those for {own['machine']}, and there is none of "
             f"{', '.join(names)}",
-            f"install {names[0]} (Debian: gcc-{PREFIXES[arch][0].rstrip('-')}) on the coordinator and on every worker, "
+            f"install {names[0]} (Debian: {debian_package(names[0])}) on the coordinator and on every worker, "
             "or correct kernel.arch",
         )
     if not prefix:

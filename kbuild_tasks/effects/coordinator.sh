@@ -69,8 +69,7 @@ if [ "$mount" = yes ] && [ "$is_tmpfs" = no ]; then
 fi
 own "$workdir.state"
 [ "$size" -gt 0 ] || room "$workdir"
-full=''
-if command -v "$machine-gcc" >/dev/null; then full=$machine-gcc; fi
+named
 json=''
 text cc "$cc"
 text full "$full"

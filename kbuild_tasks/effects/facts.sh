@@ -51,6 +51,18 @@ ask_compiler() {  # ask_compiler NAME: what makes the bytes of its objects; $cc 
 	fi
 	if served "$cc"; then masquerade=true; fi
 }
+
+named() {  # named: $full, the name with the machine in it of the very compiler that was asked; "": there is none
+	full=$machine-gcc
+	[ "$full" != "$cc" ] || return 0
+	there=$(command -v "$full") || there=''
+	if [ -z "$there" ]; then
+		full=''
+	elif ! [ "$there" -ef "$(command -v "$cc")" ]; then
+		[ "$("$full" -dumpfullversion 2>/dev/null) $("$full" -dumpmachine 2>/dev/null)" = "$version $machine" ] &&
+			[ "$("$full" -print-prog-name=as)" -ef "$("$cc" -print-prog-name=as)" ] || full=''
+	fi
+}
 ask_compiler "$cc"
 
 look() {  # look: what build mode changes: memory, the place of the workdir, services

@@ -14,6 +14,7 @@
 #                       this script waits for; what is compiled here has taken its place by then, and its object's
 #                       mtime tells. Two reads and two lines: 0.05 ms. May be unset.
 # KBUILD_TASKS_WORKERS  names of the workers; empty: none takes part, distcc is not used
+# KBUILD_TASKS_CC       the compiler that the workers were asked for; another one is not sent
 # KBUILD_TASKS_FAR      name under which distcc asks for gcc: the one that workers of another architecture have too
 # KBUILD_TASKS_CCACHE   not empty: ccache stands before distcc and the compiler, and calls miss.sh for what it lacks
 
@@ -65,6 +66,7 @@ case $compile$kernel:$source:$object in
 11:?*:?*) ;;
 *) exec "$name" "$@" ;;
 esac
+[ "$name" = "${KBUILD_TASKS_CC:-$name}" ] || why=compiler
 case $source in
 conftest.* | */conftest.* | */tmp.conftest.*) exec "$name" "$@" ;;
 *kernel/configs.c | *kernel/kheaders.c) [ -n "$why" ] || why=incbin ;; # the assembler reads a file beside it

@@ -182,8 +182,8 @@ if ! running; then
 	furnish
 	start
 fi
-full=''
-if served "$want_machine-gcc"; then full=$want_machine-gcc; fi
+named
+served "$full" || full=''
 json=''
 text cc "$cc"
 text full "$full"

@@ -143,7 +143,13 @@ def _build(ctx: Context, plan: hosts.HostPlan, place: str) -> tuple[Distribution
     source = ctx.receipts["patch"]["results"]["tree"]
     tools = toolchain(ctx.cluster.kernel.arch, ctx.paths)
     cached = ccache.environment(ctx.cluster.build, ctx.paths, source, front, client.temporary, tools.identity)
-    env = {**tools.environment, **client.environment(makepkg.SYSTEM_PATH), **_counted(plan), **cached}
+    env = {
+        **tools.environment,
+        "KBUILD_TASKS_CC": tools.name,
+        **client.environment(makepkg.SYSTEM_PATH),
+        **_counted(plan),
+        **cached,
+    }
     monitor = Monitor(client, ctx.cluster.coordinator.name, tree, ctx.emit)
     kept: deque[str] = deque(maxlen=KEPT_LINES)
 

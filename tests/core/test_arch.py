@@ -32,3 +32,8 @@ def test_cross(wanted: str, machine: str, there: set[str], prefix: str | None) -
 def test_every_architecture_has_all_its_words() -> None:
     assert set(arch.KERNEL_ARCH) == set(arch.PREFIXES)
     assert all(arch.makes(name, f"{arch.PREFIXES[name][0]}x") for name in arch.PREFIXES)
+
+
+def test_debians_packages() -> None:
+    assert arch.debian_package("x86_64-linux-gnu-gcc") == "gcc-x86-64-linux-gnu"
+    assert arch.debian_package("arm-linux-gnueabihf-gcc") == "gcc-arm-linux-gnueabihf"

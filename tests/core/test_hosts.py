@@ -222,6 +222,14 @@ def test_a_worker_of_another_architecture_is_asked_for_the_name_that_all_must_ha
     assert plan.left_out == (("k4", f"it has no {FULL} (/usr/lib/distcc), as gcc is called on k3"),)
 
 
+def test_many_workers_are_not_given_up_for_one_of_another_architecture() -> None:
+    plan = names(k1={"cc": "gcc", "full": FULL}, k2={"cc": "gcc"}, k3={"cc": "gcc"}, k4={"cc": FULL, "full": FULL})
+    assert plan.far == "" and plan.workers == ("k2", "k3")
+    assert plan.left_out == (
+        ("k4", f"k2, k3 lend more slots, and have no {FULL} (/usr/lib/distcc), as gcc is called there"),
+    )
+
+
 def test_the_coordinator_must_have_that_name_as_well() -> None:
     plan = names(k1={"cc": "gcc", "full": ""}, k2={"cc": "gcc"}, k3={"cc": FULL, "full": FULL})
     assert plan.far == "" and plan.workers == ("k2",)

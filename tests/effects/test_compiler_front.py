@@ -38,8 +38,11 @@ class Bench:
         path.write_text(TOOL.format(name=name, then=then))
         path.chmod(0o755)
 
-    def __call__(self, *args: str, path: str | None = None, hosts: str = "h/1", recorded: bool = True) -> int:
+    def __call__(
+        self, *args: str, path: str | None = None, hosts: str = "h/1", recorded: bool = True, **more: str
+    ) -> int:
         env = {
+            **more,
             "PATH": path or f"{self.front}:{self.real}:/usr/bin:/bin",
             "CALLS": str(self.calls),
             "KBUILD_TASKS_WORKERS": hosts,
@@ -198,6 +201,18 @@ def test_a_source_whose_name_is_no_c_string_is_compiled_here(bench: Bench, name:
     assert bench.said() == [f"gcc{shown([*KERNEL, '-c', '-o', 'x.o', name])}"]
     assert bench.noted() == "here\tname\tx.o\n"
     assert not (bench.top / "pwned").exists()
+
+
+def test_workers_of_another_architecture_are_asked_by_the_full_name(bench: Bench) -> None:
+    assert bench(*COMPILE, KBUILD_TASKS_CC="gcc", KBUILD_TASKS_FAR="x86_64-linux-gnu-gcc") == 0
+    assert bench.said() == [f"distcc <x86_64-linux-gnu-gcc>{shown(COMPILE)}{EXTRA}"]
+    assert bench.noted() == "far\t\tfs/a.o\n"
+
+
+def test_a_compiler_that_no_worker_was_asked_for_is_not_sent(bench: Bench) -> None:
+    assert bench(*COMPILE, KBUILD_TASKS_CC="aarch64-linux-gnu-gcc") == 0
+    assert bench.said() == [f"gcc{shown(COMPILE)}{EXTRA}"]
+    assert bench.noted() == "here\tcompiler\tfs/a.o\n"
 
 
 def test_an_error_of_the_compiler_is_final(bench: Bench) -> None:

@@ -74,7 +74,7 @@ def run(lab: Lab, project: Rollout, count: int | None) -> Iterator[Row]:
         project.doit("rollout", f"only={CANARY}")
         root(lab, SECOND, SETUP)
         install(plain, bring(plain, "kernel", _package(project)))
-        plain.switch_off()  # in peace: cut off right after plain pacman it does not boot again, which is another table's
+        plain.switch_off()  # in peace: cut off right after plain pacman it may not boot again, as `plain` tells
         plain.on()
         found = []
         for lie in LIES[:count]:
