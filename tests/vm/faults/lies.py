@@ -128,6 +128,7 @@ def _set(machine: Machine, lie: Lie, release: str) -> None:
     script = lie.before
     if lie.hook:
         program = f"#!/bin/sh\nmodules=/usr/lib/modules/{release}\n{lie.hook}\n"
+        script += "\nmkdir -p /etc/pacman.d/hooks"
         script += f"\ncat >/etc/pacman.d/hooks/10-lie.hook <<'END'\n{HOOK.format('/usr/local/bin/hook')}END\n"
         if lie.hook != "missing":
             script += f"cat >/usr/local/bin/hook <<'END'\n{program}END\nchmod 0755 /usr/local/bin/hook\n"
