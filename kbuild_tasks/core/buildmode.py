@@ -135,6 +135,10 @@ def refusal(
             "see /var/lib/kbuild-tasks/distccd.log and journalctl -u kbuild-distccd there",
         ),
         "workdir": (f"{name} cannot make {detail}", "is its disk full or read-only? correct build.workdir.path"),
+        "occupied": (
+            f"{name}'s {detail} is somebody else's: distccd's temporary files would lie there",
+            f"on {name}: look at it, and move it away; or set another build.workdir.path",
+        ),
         "owner": (
             f"{name}'s {detail} belongs to somebody else than the user that builds",
             f"on {name}: sudo chown -R $USER: {detail}",

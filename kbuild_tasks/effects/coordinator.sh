@@ -32,7 +32,8 @@ auto | off) ;;
 esac
 mount=no size=0 disk_why=''
 is_tmpfs=no
-[ "$fstype $target" != "tmpfs $workdir" ] || is_tmpfs=yes
+real "$workdir"
+[ "$fstype $target" != "tmpfs $real" ] || is_tmpfs=yes
 if [ "$is_tmpfs" = yes ]; then
 	size=$(stat -f -c '%b %S' -- "$workdir")
 	size=$((${size% *} * ${size#* }))

@@ -49,9 +49,14 @@ foreign_record() {  # foreign_record: does the record tell of another project's 
 	[ "${was_owner:-$owner}" != "$owner" ] && same_boot
 }
 
+real() {  # real DIRECTORY: $real, its path as the kernel knows it, without symbolic links
+	real=$(cd -P -- "$1" 2>/dev/null && pwd -P) || real=$1
+}
+
 ours_mounted() {  # ours_mounted DIRECTORY: is a tmpfs of ours mounted there?
+	real "$1"
 	while read -r what where type rest; do
-		[ "$what $where $type" = "kbuild-tasks $1 tmpfs" ] && return 0
+		[ "$what $where $type" = "kbuild-tasks $real tmpfs" ] && return 0
 	done </proc/self/mounts
 	return 1
 }
@@ -88,7 +93,7 @@ leave_by() {  # leave_by FILE: what this record tells of
 		elif umount -- "$was_workdir"; then
 			did="${did}${did:+, }tmpfs unmounted"
 		else
-			users "$was_workdir"
+			users "$real"
 			fault="cannot unmount $was_workdir: it is in use$by	end what works there, then: doit release"
 			stays=yes
 		fi

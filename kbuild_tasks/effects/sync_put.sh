@@ -22,7 +22,7 @@ alone 60
 sync=$state/sync
 stage=$sync/.new drop=$sync/.drop errors=/run/kbuild-sync.$$
 before=$(readlink "$sync/current") || before=''
-if [ "$before" = "$id" ]; then
+if [ "$before" = "$id" ] && [ -z "$(find "$sync/$id" ! -type f ! -type d -print -quit 2>/dev/null)" ]; then
 	found=$(listing "$sync/$id" 2>/dev/null | sha256sum)
 	if [ "${found%% *}" = "$id" ]; then
 		printf '{"put": ""}\n'
@@ -49,6 +49,7 @@ find "$stage" -print0 | xargs -0r sync -- 2>"$errors" || fail "cannot write the 
 
 [ ! -e "$sync/$id" ] || rm -rf -- "${sync:?}/$id" 2>"$errors" || fail "cannot replace a set that was changed by hand"
 mv -T -- "$stage" "$sync/$id" 2>"$errors" || fail "cannot rename the set into place"
+[ -L "$sync/current" ] || rm -rf -- "$sync/current" 2>"$errors" || fail "cannot replace $sync/current"
 ln -sfn -- "$id" "$sync/.current" 2>"$errors" && mv -T -- "$sync/.current" "$sync/current" 2>"$errors" ||
 	fail "cannot point to the new set"
 sync -- "$sync" 2>"$errors" || fail "cannot write $sync to its disk"

@@ -71,6 +71,13 @@ enters() {  # enters DIRECTORY: may distccd's user pass through it?
 	setpriv --reuid "$uid" --regid 65534 --clear-groups -- test -x "$1"
 }
 
+owned() {  # owned DIRECTORY: can nobody but root put anything there in place of what we make?
+	case $(stat -c '%u %A' -- "$1") in
+	'0 '?????-??-? | '0 '?????????[tT]) return 0 ;;
+	esac
+	return 1
+}
+
 place() {  # where distccd's temporary files go: $mount, $size, $tmp, $disk_why (why not on a tmpfs)
 	mount=no size=0 disk_why='' tmp=$workdir/distccd
 	need=$((jobs * tmpfs_slot))
@@ -79,7 +86,7 @@ place() {  # where distccd's temporary files go: $mount, $size, $tmp, $disk_why 
 		mount=yes size=$need
 	elif [ "$tmpfs" = off ]; then
 		disk_why=off
-	elif [ "$fstype $target" = "tmpfs $workdir" ]; then
+	elif [ "$fstype $target" = "tmpfs $real" ]; then
 		size=$need  # a tmpfs of the user's own: used, left mounted
 	elif [ "$need" -gt $((memory / tmpfs_share)) ] || [ "$need" -gt $((available / 2)) ]; then
 		disk_why=memory
@@ -89,6 +96,11 @@ place() {  # where distccd's temporary files go: $mount, $size, $tmp, $disk_why 
 	fi
 	if ! enters "$through"; then
 		mount=no size=0 disk_why=access tmp=$state/distccd
+	fi
+	if [ "$mount" = no ]; then
+		owned "$found" || tmp=$state/distccd
+		# What lies there and is not in our record is somebody's.
+		[ "$was_tmp" = "$tmp" ] || ! { [ -e "$tmp" ] || [ -L "$tmp" ]; } || refuse occupied "$tmp"
 	fi
 }
 

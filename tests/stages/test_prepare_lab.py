@@ -411,6 +411,44 @@ def test_distccd_s_user_may_not_enter_the_workdir(nodes: Nodes) -> None:
         nodes.sh("kubenode2", "rm -rf /home/closed")
 
 
+def test_a_workdir_behind_a_link_is_mounted_once_and_unmounted(nodes: Nodes) -> None:
+    nodes.sh("kubenode2", "mkdir -p /data/big; ln -s /data/big /home/link")
+    build = {"workdir": {"path": "/home/link/work", "tmpfs": "auto"}}
+    mounts = "grep -c ' /data/big/work tmpfs ' /proc/mounts || true"
+    try:
+        for _ in range(2):
+            assert nodes.run("prepare:kubenode2", build=build)["kubenode2"]["message"] == "2 slots, tmpfs 128 MiB"
+            assert nodes.sh("kubenode2", mounts) == "1"
+        assert "tmpfs unmounted" in nodes.run("release", build=build)["kubenode2"]["message"]
+        assert nodes.sh("kubenode2", mounts) == "0"
+    finally:
+        nodes.sh("kubenode2", "rm -rf /home/link /data")
+
+
+def test_what_lies_where_distccd_would_work_is_not_touched(nodes: Nodes) -> None:
+    """On disk: a directory that others may write to is not used, and what is in the way there stays."""
+    build = {"workdir": {"path": "/srv/work", "tmpfs": "off"}}
+    kept = "stat -c '%a %U' /srv/victim"
+    nodes.sh(
+        "kubenode2",
+        "install -d -m 0755 /srv/victim; install -d -o nobody /srv/work; ln -s /srv/victim /srv/work/distccd",
+    )
+    try:
+        assert nodes.run("prepare:kubenode2", build=build)["kubenode2"]["message"] == "2 slots, on disk"
+        nodes.run("release", build=build)
+        assert nodes.sh("kubenode2", f"{kept}; readlink /srv/work/distccd") == "755 root\n/srv/victim"
+        nodes.sh(
+            "kubenode2",
+            "chown root /srv/work; rm /srv/work/distccd; mkdir /srv/work/distccd; touch /srv/work/distccd/mine",
+        )
+        told = nodes.run("prepare:kubenode2", build=build)["kubenode2"]
+        assert "kubenode2's /srv/work/distccd is somebody else's" in told["message"]
+        nodes.run("release", build=build)
+        assert nodes.sh("kubenode2", "ls /srv/work/distccd") == "mine"
+    finally:
+        nodes.sh("kubenode2", "rm -rf /srv/work /srv/victim")
+
+
 def test_coordinator_with_a_tmpfs(nodes: Nodes) -> None:
     build = {"workdir": {"path": WORKDIR, "tmpfs": 64 << 20}}
     nodes.sh("kubenode1", f"rm -rf {WORKDIR}/*")
@@ -588,7 +626,7 @@ def test_sync_whole_or_nothing(nodes: Nodes) -> None:
 def test_sync_repairs_what_was_changed_by_hand(nodes: Nodes) -> None:
     nodes.run("sync")
     nodes.sh("kubenode2", f"echo tampered >{STATE}/sync/current/kernel/PKGBUILD; touch {STATE}/sync/current/extra")
-    assert nodes.run("sync")["kubenode2"]["message"] == "7 files, 1 sent"
+    assert nodes.run("sync")["kubenode2"]["message"] == "7 files, 7 sent", "nothing is built upon such a set"
     assert nodes.sh("kubenode2", f"cat {STATE}/sync/current/kernel/PKGBUILD") == "pkgbase=linux-test"
     assert nodes.sh("kubenode2", f"ls -A {STATE}/sync/current") == "build\ncluster.yaml\nkernel\npatches"
 
@@ -625,3 +663,17 @@ def test_sync_after_a_kill_in_the_middle(nodes: Nodes) -> None:
     finally:
         (nodes.root / "kernel" / "config").write_text("CONFIG_X=y\n")
     assert nodes.sh("kubenode2", f"ls -A {STATE}/sync | grep -c '^\\.'", check=False) == "0"
+
+
+def test_sync_writes_through_no_link(nodes: Nodes) -> None:
+    """What root makes of a set that somebody changed on the node stays in that set."""
+    nodes.run("sync")
+    nodes.sh("kubenode2", f"mkdir /etc/evil; cd {STATE}/sync/current; rm -rf kernel; ln -s /etc/evil kernel")
+    assert nodes.run("sync:kubenode2")["kubenode2"]["message"].startswith("7 files")
+    nodes.sh("kubenode2", f"cd {STATE}/sync/current; rm kernel/config; mkdir -p kernel/config/sub; ln -s /etc extra")
+    nodes.run("sync:kubenode2")
+    nodes.sh("kubenode2", f"cd {STATE}/sync; rm current; mkdir current")
+    nodes.run("sync:kubenode2")
+    nodes.sh("kubenode2", "rmdir /etc/evil")  # it is empty
+    assert nodes.sh("kubenode2", f"cat {STATE}/sync/current/kernel/config") == "CONFIG_X=y"
+    assert nodes.sh("kubenode2", f"find {STATE}/sync/current/ ! -type f ! -type d") == ""
