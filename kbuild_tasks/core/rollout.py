@@ -48,6 +48,8 @@ class Build:
 def build_of(manifest: Mapping[str, Any], config: str | None = None) -> Build:
     """The build that a manifest.json describes; `config` where an older manifest does not tell it. KeyError: none."""
     named = manifest["packages"]
+    if not isinstance(named, list) or not all(isinstance(package, Mapping) for package in named):
+        raise KeyError("packages")
     packages = [package for package in named if not str(package.get("pkgname")).endswith(NOT_FOR_NODES)] or named
     files = {str(package["file"]): int(package["size"]) for package in packages}
     return Build(

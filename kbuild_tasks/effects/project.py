@@ -41,9 +41,10 @@ class Project:
     def series_file(self) -> str | None:
         """patches/series, relative to the project, where there is one."""
         directory = self.cluster.kernel.patches
-        if directory and (self.cluster.root / directory / SERIES).is_file():
-            return f"{directory}/{SERIES}"
-        return None
+        if not directory or not os.path.lexists(self.cluster.root / directory / SERIES):
+            return None
+        self._regular(f"{directory}/{SERIES}")
+        return f"{directory}/{SERIES}"
 
     @cached_property
     def series(self) -> tuple[str, ...]:
@@ -55,7 +56,19 @@ class Project:
         if self.series_file:
             text = (self.cluster.root / self.series_file).read_text("utf-8", "surrogateescape")
         names = sorted(os.listdir(self.cluster.root / directory))
-        return tuple(f"{directory}/{name}" for name in order_series(names, text))
+        patches = tuple(f"{directory}/{name}" for name in order_series(names, text))
+        for patch in patches:
+            self._regular(patch, missing=True)
+        return patches
+
+    def _regular(self, name: str, missing: bool = False) -> None:
+        """Refuse what cannot be read to its end, a fifo say, or what is not what it seems, a link that leads nowhere;
+        `missing`: one that is not there is told elsewhere."""
+        path = self.cluster.root / name
+        if path.is_file() or (missing and not os.path.lexists(path)):
+            return
+        what = "a symbolic link that leads nowhere" if path.is_symlink() and not path.exists() else "no regular file"
+        raise ConfigError(f"{name} is {what}", f"ls -l {name}; correct it or remove it")
 
     @property
     def pkgbuild(self) -> Pkgbuild:

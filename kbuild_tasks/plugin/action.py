@@ -6,6 +6,8 @@ the output of tasks that run in threads (doit/action.py, measured on 0.37). Stag
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import time
 import traceback
 from collections.abc import Callable
@@ -62,18 +64,27 @@ class StageAction(BaseAction):
     def _from_os(self, error: OSError) -> KbuildError:
         """No space, no permission, a read-only disk: told by what the system says of it."""
         where = f"{error.filename}: " if error.filename else ""
-        hint = {28: "free some space and run doit again", 13: "check who owns it", 30: "mount it writable"}
-        log = self._log(traceback.format_exc()) if self._log else None
-        return KbuildError(f"{where}{error.strerror or error}", hint.get(error.errno or 0), log=log)
+        hint = {
+            errno.ENOSPC: "free some space and run doit again",
+            errno.EACCES: "check who owns it",
+            errno.EROFS: "mount it writable",
+            errno.ENOTDIR: "a directory belongs there: move the file away",
+        }
+        return KbuildError(f"{where}{error.strerror or error}", hint.get(error.errno or 0), log=self._written())
 
     def _bug(self, error: Exception) -> KbuildError:
-        log = self._log(traceback.format_exc()) if self._log else None
         return KbuildError(
             f"{self._name} stopped at an error that kbuild-tasks should have told better: "
             f"{type(error).__name__}: {error}",
             "please report it with the log",
-            log=log,
+            log=self._written(),
         )
+
+    def _written(self) -> str | None:
+        """The log with the traceback; None where the very disk that failed cannot take it."""
+        with contextlib.suppress(OSError):
+            return self._log(traceback.format_exc()) if self._log else None
+        return None
 
     def __repr__(self) -> str:
         return f"<{self._name}>"

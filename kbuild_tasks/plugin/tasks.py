@@ -147,6 +147,8 @@ class Pipeline:
             return list(lost(self.project.paths, results)) if lost else []
         except (KeyError, TypeError):
             return ["its receipt is none of this version"]
+        except OSError as error:
+            raise unreadable(error) from None
 
     def _stage(self, stage: str, doc: str) -> dict[str, Any]:
         coordinator = self.project.cluster.build.coordinator

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -133,3 +134,39 @@ def test_directories_that_makepkg_left_closed_are_removed(tmp_path: Path) -> Non
     with subprocess.Popen(["sh", "-c", 'exec "$@" 3<"$0"', made, sys.executable, "-c", program]) as run:
         assert run.wait() == 0
     assert list(made.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["patch", "plan"])
+@pytest.mark.parametrize(
+    ("make", "told"), [("fifo", "is no regular file"), ("link", "is a symbolic link that leads nowhere")]
+)
+def test_a_series_that_is_no_file_is_refused_and_not_waited_for(built, command, make, told) -> None:
+    for name in ("series", "c.patch"):
+        path = built.root / "patches" / name
+        os.mkfifo(path) if make == "fifo" else path.symlink_to("../gone")
+        out = built.doit(command, check=1)
+        assert f"patches/{name} {told}" in out and "Traceback" not in out
+        path.unlink()
+
+
+def test_a_build_directory_that_takes_no_log_is_told(built) -> None:
+    built.edit("patches/a.patch", "+2", "+3")
+    logs = built.root / "build" / "logs"
+    shutil.rmtree(logs)
+    logs.touch()
+    out = built.doit(check=None)
+    assert "Traceback" not in out and "hint: a directory belongs there" in out
+
+
+def test_what_may_not_be_looked_at_is_told(built) -> None:
+    """An admin who only looks: the stages' places are closed to other accounts."""
+    closed = """\
+import sys
+def lost(paths, results):
+    raise PermissionError(13, "Permission denied", "/x.state/repo.git/HEAD")
+"""
+    late = 'fake_stages.install()\nsys.modules["kbuild_tasks.stages.extract"].lost = lost\n'
+    dodo = (built.root / "dodo.py").read_text()
+    (built.root / "dodo.py").write_text(closed + dodo.replace("fake_stages.install()\n", late))
+    assert "/x.state/repo.git/HEAD: Permission denied" in built.doit("plan", check=1)
+    assert "Traceback" not in built.doit("status", check=None)
