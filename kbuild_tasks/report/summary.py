@@ -25,13 +25,13 @@ def head(told: Material) -> Html:
 
 
 def _verdict(told: Material, found: list[Trouble]) -> tuple[str, str]:
-    if told.running:
+    if told.running is not None:
         return "a run is in progress", "busy"
     if any(trouble.level == BAD for trouble in found):
         return "needs a hand", "bad"
     if not told.manifest:
         return "nothing built yet", "quiet"
-    if any(step.get("state") in ("run", "maybe") for step in told.plan):
+    if told.older:
         return "older than your files", "warn"
     return "up to date", "ok"
 
@@ -61,7 +61,8 @@ def _facts(told: Material) -> Html:
     sha = manifest.get("packages_sha256")
     packaged = told.acted.get("package", {})
     last = told.last_run
-    run = f"{last.get('result')}, {when(last.get('started'))}, {took(last.get('seconds'))}" if last else None
+    result = "killed" if told.killed else last.get("result")
+    run = f"{result}, {when(last.get('started'))}, {took(last.get('seconds'))}" if last else None
     return facts(
         ("packaged", when(packaged.get("at") if packaged.get("state") == "done" else None) or when(told.now.get("at"))),
         ("by", told.done.get("who")),
