@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import time
 from collections.abc import Collection
 from pathlib import Path
 
@@ -40,6 +41,7 @@ class Client:
         self.given: dict[str, str] = {}  # object -> "far" | "here", as far as the front's record was read
         self.had: set[str] = set()  # objects that ccache has given or stored
         self.began = 0.0  # on the clock that the front reads
+        self.started = 0.0  # the same moment on the monotonic clock
         self._main = self.directory / "log"
         self._times = self.directory / "times"
         self._record = _Follower(self.directory / "objects")
@@ -57,7 +59,7 @@ class Client:
         self._main.touch()
         self._record.path.touch()
         self._times.touch()
-        self.began = trace.uptime()
+        self.began, self.started = trace.uptime(), time.monotonic()
         self.set_gone(())
         self._logs = [_Follower(self._main)]
 

@@ -155,7 +155,7 @@ def _build(ctx: Context, plan: hosts.HostPlan, place: str) -> _Built:
     tools = toolchain(ctx.cluster.kernel.arch, ctx.paths)
     cached = ccache.environment(ctx.cluster.build, ctx.paths, source, front, client.temporary, tools.identity)
     env = {**tools.environment, **client.environment(makepkg.SYSTEM_PATH), **_counted(plan), **cached}
-    monitor = Monitor(client, ctx.cluster.coordinator.name, tree, ctx.emit)
+    monitor = Monitor(client, ctx.cluster.coordinator.name, tree, ctx.emit, began=client.started)
     kept: deque[str] = deque(maxlen=KEPT_LINES)
 
     def on_line(line: str) -> None:
