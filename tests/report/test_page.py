@@ -164,6 +164,14 @@ def test_a_run_that_was_killed(running: Any, verdict: str, killed: list[str]) ->
     assert verdict in text_ and (("killed, 2026-11-30 17:23 UTC, 8 s" in text_) == bool(killed))
 
 
+@pytest.mark.parametrize(
+    ("more", "shown"), [({"linux": 40}, "42 files"), ({"linux": "x"}, "2 files"), ([1], "2 files")]
+)
+def test_files_beyond_those_that_are_listed_are_counted(more: Any, shown: str) -> None:
+    told = material()
+    assert shown in Reader(page(replace(told, now={**told.now, "more": more}))).text
+
+
 def test_one_cause_of_many_failures_is_told_once() -> None:
     failed = {"state": "failed", "why": ["no answer"]}
     told = replace(NOTHING, last_run={"tasks": {"verify:k1": failed, "verify:k2": failed, "x": {"state": "held"}}})
