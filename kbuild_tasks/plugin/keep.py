@@ -36,11 +36,12 @@ def _remember(
 ) -> None:
     file = paths.build / "last-done.json"
     before = read_record(file).get("tasks")
+    by = lease.who(paths.root).removesuffix(f":{paths.root}")  # the page is passed on: no paths
     known = dict(before) if isinstance(before, dict) else {}
     for task, entry in tasks.items():
         if entry.get("state") in ACTED and task in times:
-            known[task] = {**short(entry), "at": times[task][0], "run": started}
-    write_json(file, {"who": lease.who(paths.root), "tasks": known}, durable=False)
+            known[task] = {**short(entry), "at": times[task][0], "run": started, "by": by}
+    write_json(file, {"tasks": known}, durable=False)
 
 
 def short(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any
 
 from kbuild_tasks.report.html import Html, chip, code, facts, join, missing, section, tag
@@ -16,7 +17,7 @@ def head(told: Material) -> Html:
     word, kind = _verdict(told, found)
     return tag(
         "header",
-        tag("p", "kbuild-tasks", tag("span", told.root, class_="root"), class_="over"),
+        tag("p", "kbuild-tasks", tag("span", PurePath(told.root).name, class_="root"), class_="over"),
         tag("h1", release, " ", chip(word, kind)),
         _lead(told),
         _facts(told),
@@ -65,7 +66,7 @@ def _facts(told: Material) -> Html:
     run = f"{result}, {when(last.get('started'))}, {took(last.get('seconds'))}" if last else None
     return facts(
         ("packaged", when(packaged.get("at") if packaged.get("state") == "done" else None) or when(told.now.get("at"))),
-        ("by", told.done.get("who")),
+        ("by", packaged.get("by")),
         ("last run", run),
         ("compiler", compiler),
         ("build id", _short(manifest.get("build_id"))),

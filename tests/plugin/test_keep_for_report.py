@@ -25,9 +25,11 @@ def test_each_task_keeps_the_last_thing_that_it_did(tmp_path: Path) -> None:
     keep.keep(paths, {"patch": done, "extract": {"state": "fresh"}}, {"patch": [5.0, 6.0]}, 4.0)
     keep.keep(paths, {"patch": {"state": "fresh"}, "compile": {"state": "failed"}}, {"compile": [9.0, 9.5]}, 8.0)
     tasks = json.loads((tmp_path / "build/last-done.json").read_text())["tasks"]
+    by = tasks["patch"]["by"]
+    assert "@" in by and str(tmp_path) not in by
     assert tasks == {
-        "patch": {**done, "at": 5.0, "run": 4.0},
-        "compile": {"state": "failed", "at": 9.0, "run": 8.0},
+        "patch": {**done, "at": 5.0, "run": 4.0, "by": by},
+        "compile": {"state": "failed", "at": 9.0, "run": 8.0, "by": by},
     }
 
 

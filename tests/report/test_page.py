@@ -172,6 +172,22 @@ def test_files_beyond_those_that_are_listed_are_counted(more: Any, shown: str) -
     assert shown in Reader(page(replace(told, now={**told.now, "more": more}))).text
 
 
+def test_no_path_of_the_builder_is_in_the_page() -> None:
+    source = page(replace(NOTHING, root="/home/eve/linux"))
+    assert "/home/eve" not in source and ">linux<" in source
+
+
+def test_busy_slots_are_those_of_the_compile_phase() -> None:
+    from kbuild_tasks.core.spans import Span
+    from kbuild_tasks.core.trace import Timeline
+    from kbuild_tasks.report.compilation import _busy
+
+    spans = [Span("a.o", "k", 0.0, 3.0), Span("b.o", "k", 8.0, 20.0)]
+    line = Timeline(0.0, 20.0, tuple(spans), (("prepare", 0.0, 2.0), ("compile", 2.0, 10.0), ("link", 10.0, 20.0)))
+    assert _busy(spans, line, 1) == "38%"
+    assert _busy(spans, replace(line, phases=()), 1) == "–"
+
+
 def test_one_cause_of_many_failures_is_told_once() -> None:
     failed = {"state": "failed", "why": ["no answer"]}
     told = replace(NOTHING, last_run={"tasks": {"verify:k1": failed, "verify:k2": failed, "x": {"state": "held"}}})
