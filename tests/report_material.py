@@ -54,7 +54,13 @@ def material(name: str = "fs/a.o", node: str = "k2", option: str = "BRIDGE", pat
             "seconds": 8.0,
             "tasks": {"patch": {"state": "fresh"}, "compile": compiled, "package": failed},
         },
-        done={"who": f"builder@{node}", "tasks": {"compile": compiled, f"prepare:{node}": {"state": "done"}}},
+        done={
+            "tasks": {
+                "package": failed | {"by": f"builder@{node}"},
+                "compile": compiled,
+                f"prepare:{node}": {"state": "done"},
+            }
+        },
         manifest=_manifest("6.1.2", "b" * 64, patch, name),
         trace=trace.build(line),
         now=_published("6.1.2", "b" * 64, patch, name, f"CONFIG_{option}=y\nCONFIG_Z=y\n"),

@@ -10,6 +10,7 @@ The report reads the same file back, so that the two never tell different storie
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -130,7 +131,10 @@ def read(value: Any) -> Timeline | None:
             elif event["pid"] in names:
                 kind = event["cat"] if event["cat"] in KINDS else PLAN
                 spans.append(Span(str(event["name"]), str(names[event["pid"]]), begin, end, kind))
-    except (KeyError, TypeError, ValueError, AttributeError):
+        ends = [at for span in spans for at in (span.begin, span.end)] + [at for _, *two in phases for at in two]
+        if not all(map(math.isfinite, (began, seconds, *ends))):
+            return None
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError):
         return None
     spans.sort(key=lambda span: (span.begin, span.end, span.object))
     return Timeline(began, seconds, tuple(spans), tuple(phases), tuple(cpu), **told)

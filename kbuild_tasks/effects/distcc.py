@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import time
 from collections.abc import Collection
 from pathlib import Path
 
@@ -40,6 +41,7 @@ class Client:
         self.given: dict[str, str] = {}  # object -> "far" | "here", as far as the front's record was read
         self.had: set[str] = set()  # objects that ccache has given or stored
         self.began = 0.0  # on the clock that the front reads
+        self.started = 0.0  # the same moment on the monotonic clock
         self._main = self.directory / "log"
         self._times = self.directory / "times"
         self._record = _Follower(self.directory / "objects")
@@ -57,7 +59,7 @@ class Client:
         self._main.touch()
         self._record.path.touch()
         self._times.touch()
-        self.began = trace.uptime()
+        self.began, self.started = trace.uptime(), time.monotonic()
         self.set_gone(())
         self._logs = [_Follower(self._main)]
 
@@ -72,7 +74,7 @@ class Client:
             "PATH": f"{self.front}:{path}",
             "TMPDIR": str(self.temporary),
             "KBUILD_TASKS_RECORD": str(self._record.path),
-            "KBUILD_TASKS_TIMES": str(self._times),
+            **({"KBUILD_TASKS_TIMES": str(self._times)} if trace.UPTIME.exists() else {}),
             "KBUILD_TASKS_WORKERS": " ".join(self.plan.workers),
             **({"KBUILD_TASKS_FAR": self.plan.far} if self.plan.far else {}),
             **self.plan.env,
@@ -105,10 +107,15 @@ class Client:
     def _rotate(self, current: _Follower) -> None:
         """New clients open a new log; the old one loses its name now and its blocks with its last client."""
         old = self._main.with_name("log.old")
-        with contextlib.suppress(FileNotFoundError):
+        try:
             os.rename(self._main, old)
-            old.unlink()
-        self._main.touch()
+        except FileNotFoundError:
+            pass
+        except OSError:
+            return  # it grows on
+        with contextlib.suppress(OSError):  # on a full disk the next client tries to make it
+            old.unlink(missing_ok=True)
+            self._main.touch()
         # A client that has opened the old log and written nothing yet is not known: it is then read from mid-job on
         # only if it starts within this poll; its object is still in the front's record.
         current.writers = set(self.log.running)

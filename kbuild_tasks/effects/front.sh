@@ -11,7 +11,7 @@
 #                       had   ccache ended well: without another line for this object it came from the cache
 #                       Without this variable the front is only a detour to the real compiler.
 # KBUILD_TASKS_TIMES    file that gets "began" <tab> SECONDS <tab> OBJECT, in /proc/uptime's seconds, and "ended" for what
-#                       this script waits for; what is compiled here has taken its place by then, and its object's
+#                       this script waits for and gets; what is compiled here has taken its place by then, and its object's
 #                       mtime tells. Two reads and two lines: 0.05 ms. May be unset.
 # KBUILD_TASKS_WORKERS  names of the workers; empty: none takes part, distcc is not used
 # KBUILD_TASKS_CC       the compiler that the workers were asked for; another one is not sent
@@ -105,13 +105,15 @@ for try in 1 2 3; do
 	"$call" "$name" "$@"
 	status=$?
 	[ "$status:$call" != 0:ccache ] || printf 'had\t\t%s\n' "$object" >>"$KBUILD_TASKS_RECORD"
-	if [ -n "$KBUILD_TASKS_TIMES" ]; then
-		read -r now rest </proc/uptime
-		printf 'ended\t%s\t%s\n' "$now" "$object" >>"$KBUILD_TASKS_TIMES"
-	fi
 	# gcc ends with 0, 1 or 4; from 100 on it is distcc's own failure (distcc(1), EXIT CODES), or a signal: a client that
 	# hangs on a dead worker is ended from outside and tried again, by then without that worker.
-	[ $status -ge 100 ] || exit $status
+	if [ $status -lt 100 ]; then
+		if [ -n "$KBUILD_TASKS_TIMES" ]; then
+			read -r now rest </proc/uptime
+			printf 'ended\t%s\t%s\n' "$now" "$object" >>"$KBUILD_TASKS_TIMES"
+		fi
+		exit $status
+	fi
 	printf 'lost\t%s\t%s\n' "$status" "$object" >>"$KBUILD_TASKS_RECORD"
 done
 exec "$name" "$@"

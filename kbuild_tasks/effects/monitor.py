@@ -36,7 +36,9 @@ class Monitor:
         tree: Path,
         emit: Callable[[str, Mapping[str, Any]], None],
         clock: Callable[[], float] = time.monotonic,
+        began: float | None = None,
     ) -> None:
+        """began: of the compilation, on `clock`; default: now."""
         self.error: Exception | None = None
         self.phase = "prepare"
         self.phases: list[tuple[float, str]] = [(0.0, "prepare")]
@@ -46,7 +48,7 @@ class Monitor:
         self._remaining = Remaining(tree)
         self._meter = progress.Meter()
         self._meters: dict[str, progress.Meter] = {}
-        self._began = clock()
+        self._began = clock() if began is None else began
         self._told = float("-inf")
         self._ticks: deque[tuple[float, tuple[int, int]]] = deque()
 

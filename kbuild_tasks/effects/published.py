@@ -7,7 +7,11 @@ Two files, whatever was built before; a set that is made again, to the same byte
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import os
+import tempfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +24,8 @@ from kbuild_tasks.effects.context import Paths
 from kbuild_tasks.effects.files import read_record, write_json
 
 CONFIG_BYTES = 4 << 20
-LIST = 'bsdtar -xqOf "$1" .MTREE | gzip -dc | head -c 67108864'
+LIST_BYTES = 64 << 20
+LIST = 'bsdtar -xqOf "$1" .MTREE >"$2"'
 
 
 def now(paths: Paths) -> Path:
@@ -39,17 +44,42 @@ def keep(paths: Paths, packages: Sequence[Package], manifest: Mapping[str, Any])
             return None
         files, more = {}, {}
         for package in packages:
-            done = shell.run(["sh", "-c", LIST, "sh", paths.artifacts / package.file], timeout=120)
-            files[package.pkgname], beyond = read_mtree(done.out)
+            files[package.pkgname], beyond = read_mtree(_list(paths, paths.artifacts / package.file))
             if beyond:
                 more[package.pkgname] = beyond
         value = {"at": clock.stamp(), "manifest": manifest, "config": _config(paths), "files": files, "more": more}
-        if last is not None:
-            os.replace(now(paths), before(paths))
-        write_json(now(paths), value, durable=False)
-    except (KbuildError, OSError) as error:
+        _write(paths, value, last is not None)
+    except (KbuildError, OSError, EOFError, ValueError, zlib.error) as error:
         return f"the next build cannot be compared with this one: {error}"
     return None
+
+
+def _list(paths: Paths, package: Path) -> str:
+    """The text of a package's .MTREE. In a pipeline of a shell the failure of all but the last would be lost."""
+    with tempfile.TemporaryDirectory(prefix=".list-", dir=paths.build) as scratch:
+        packed = Path(scratch) / "mtree.gz"
+        shell.run(["sh", "-c", LIST, "sh", package, packed], timeout=120)
+        with gzip.open(packed) as file:
+            data = file.read(LIST_BYTES + 1)
+    if not data:
+        raise KbuildError(f"{package.name} has an empty list of files")
+    if len(data) > LIST_BYTES:
+        raise KbuildError(f"{package.name} has a list of files of more than {LIST_BYTES >> 20} MiB")
+    return data.decode("utf-8", "backslashreplace")
+
+
+def _write(paths: Paths, value: Mapping[str, Any], again: bool) -> None:
+    """The set before is given up when this one is on the disk, not earlier."""
+    new = now(paths).with_name("new.json")
+    try:
+        write_json(new, value, durable=False)
+        if again:
+            os.replace(now(paths), before(paths))
+        os.replace(new, now(paths))
+    except BaseException:
+        with contextlib.suppress(OSError):
+            new.unlink()
+        raise
 
 
 def _config(paths: Paths) -> str:

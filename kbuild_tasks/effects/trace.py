@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from kbuild_tasks.effects.distcc import Client
     from kbuild_tasks.effects.monitor import Monitor
 
+UPTIME = Path("/proc/uptime")
 SAMPLES = 1000  # of the coordinator's CPU
 
 
@@ -28,8 +29,12 @@ def path(paths: Paths) -> Path:
 
 
 def uptime() -> float:
-    """The clock that the front reads: a shell can read it without starting a program. A container may have its own."""
-    return float(Path("/proc/uptime").read_text().split()[0])
+    """The clock that the front reads: a shell can read it without starting a program. A container may have its own,
+    or none (procfs mounted with subset=pid): the front then writes no times."""
+    try:
+        return float(UPTIME.read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def timeline(
@@ -58,19 +63,30 @@ def timeline(
     )
 
 
-def save(paths: Paths, told: trace.Timeline) -> None:
-    if told.spans:
-        _write(path(paths), trace.build(told))
+def save(
+    paths: Paths, client: Client, monitor: Monitor, told: Distribution, coordinator: str, tree: Path, failed: bool
+) -> str | None:
+    """Write what a compilation that has just ended tells. What went wrong, as a warning."""
+    try:
+        found = timeline(client, monitor, told, coordinator, tree, failed)
+        if found.spans:
+            _write(path(paths), trace.build(found))
+    except Exception as error:  # of whatever kind: the objects are good without it
+        return f"build/trace.json was not written: {error!r}"
+    return None
 
 
-def add_stages(paths: Paths, stages: Iterable[tuple[str, float, float]], since: float) -> None:
-    """Add the tasks of a run to the trace, if it was this run that wrote it."""
-    value = read_json(path(paths))
-    told = trace.read(value)
-    if told is not None and told.began >= since:
-        _write(path(paths), trace.add_stages(value, stages))
+def add_stages(paths: Paths, stages: Iterable[tuple[str, float, float]], since: float) -> str | None:
+    """Add the tasks of a run to the trace, if it was this run that wrote it. What went wrong, as a warning."""
+    try:
+        value = read_json(path(paths))
+        told = trace.read(value)
+        if told is not None and told.began >= since:
+            _write(path(paths), trace.add_stages(value, stages))
+    except Exception as error:  # JSON of anybody's may have any shape
+        return f"the stages are not in build/trace.json: {error!r}"
+    return None
 
 
 def _write(file: Path, value: object) -> None:
-    with contextlib.suppress(OSError):
-        write_atomic(file, json.dumps(value, separators=(",", ":")) + "\n", durable=False)
+    write_atomic(file, json.dumps(value, separators=(",", ":")) + "\n", durable=False)

@@ -7,7 +7,6 @@ One entry a task, without the names of the objects, so that it does not grow.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,18 +20,28 @@ FALLBACKS = 500  # of a build; what is beyond is counted
 
 def keep(
     paths: Paths, tasks: Mapping[str, Mapping[str, Any]], times: Mapping[str, Sequence[float]], started: float
-) -> None:
-    """At the end of a run that did something. Its loss fails no run."""
+) -> list[str]:
+    """At the end of a run that did something. Its loss fails no run: what went wrong, as warnings."""
     spans = [(task, when[0], when[-1]) for task, when in times.items() if len(when) > 1]
-    trace.add_stages(paths, spans, started)
+    found = [trace.add_stages(paths, spans, started)]
+    try:
+        _remember(paths, tasks, times, started)
+    except Exception as error:  # of whatever kind
+        found.append(f"build/last-done.json was not written: {error!r}")
+    return [line for line in found if line]
+
+
+def _remember(
+    paths: Paths, tasks: Mapping[str, Mapping[str, Any]], times: Mapping[str, Sequence[float]], started: float
+) -> None:
     file = paths.build / "last-done.json"
     before = read_record(file).get("tasks")
+    by = lease.who(paths.root).removesuffix(f":{paths.root}")  # the page is passed on: no paths
     known = dict(before) if isinstance(before, dict) else {}
     for task, entry in tasks.items():
         if entry.get("state") in ACTED and task in times:
-            known[task] = {**short(entry), "at": times[task][0], "run": started}
-    with contextlib.suppress(OSError):
-        write_json(file, {"who": lease.who(paths.root), "tasks": known}, durable=False)
+            known[task] = {**short(entry), "at": times[task][0], "run": started, "by": by}
+    write_json(file, {"tasks": known}, durable=False)
 
 
 def short(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -37,6 +37,7 @@ def write(pipeline: Pipeline) -> Path:
 def gather(pipeline: Pipeline) -> Material:
     project = pipeline.project
     paths, cluster = project.paths, project.cluster
+    running = lock.holder(paths.build / ".lock")  # before last-run.json: a run that ends in between was not killed
     files = {
         "last_run": paths.build / "last-run.json",
         "done": paths.build / "last-done.json",
@@ -67,7 +68,7 @@ def gather(pipeline: Pipeline) -> Material:
         root=str(paths.root),
         coordinator=cluster.build.coordinator,
         tasks=tasks,
-        running=lock.holder(paths.build / ".lock"),
+        running=running,
         trace=spans,
         config=_text(paths.build / "config"),
         plan=steps,

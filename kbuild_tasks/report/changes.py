@@ -125,7 +125,12 @@ def _packages(told: Material) -> Html | None:
 def _contents(told: Material, name: str) -> Html:
     new = contents.files(records(told.now.get("files")).get(name))
     old = contents.files(records(told.before.get("files")).get(name)) if told.before else {}
-    count = f"{plural(len(new), 'file')}, {size(sum(told[0] for told in new.values()))} installed"
+    beyond = told.now.get("more")
+    more_ = beyond.get(name) if isinstance(beyond, Mapping) else None
+    unlisted = more_ if isinstance(more_, int) and more_ > 0 else 0
+    count = f"{plural(len(new) + unlisted, 'file')}, {size(sum(told[0] for told in new.values()))} installed"
+    if unlisted:
+        count += f" without the {unlisted} that are not listed"
     if not old:
         return tag("span", count)
     releases = tuple(str(_manifest(kept).get("kernelrelease") or "") for kept in (told.before, told.now))

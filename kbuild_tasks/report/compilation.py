@@ -112,8 +112,10 @@ def _busy(own: Sequence[Span], line: Timeline | None, slots: Any) -> str:
     """Of the time of the compile phase, in which slots could have been at work."""
     if line is None or not own or not isinstance(slots, int) or slots < 1:
         return "–"
-    begin, end = min(s.begin for s in line.spans), max(s.end for s in line.spans)
-    return f"{min(1.0, sum(s.seconds for s in own) / (slots * (end - begin))):.0%}" if end > begin else "–"
+    window = [(begin, end) for name, begin, end in line.phases if name == "compile"]
+    spent = sum(max(0.0, min(s.end, end) - max(s.begin, begin)) for s in own for begin, end in window)
+    there = slots * sum(end - begin for begin, end in window)
+    return f"{min(1.0, spent / there):.0%}" if there > 0 else "–"
 
 
 def _fallbacks(told: Material) -> Html | None:

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from kbuild_tasks.core import trace
-from kbuild_tasks.report.words import plural
+from kbuild_tasks.report.words import plural, took
 
 BAD, WARN = "bad", "warn"
 HALTED = ("held", "fell back", "journal damaged")
@@ -23,6 +23,7 @@ class Material:
     plan       of `doit plan`: {"task", "state", "why"};  nodes, rollout: of `doit status`
     journals   node -> [{"at", "build", "state", "note"}];  patches: name -> {"subject", "added", "removed"}
     now, before  the last two sets of packages (effects/published.py)
+    running    who holds the lock: {} if that cannot be told, None when it is free
     damaged    files that are there and cannot be read
     """
 
@@ -61,6 +62,18 @@ class Material:
         """task -> what it did when it last did something: the last run's word where that is younger."""
         found = records(self.done.get("tasks"))
         return found | {name: told for name, told in self.last.items() if did(told) and not same(found.get(name), told)}
+
+    @property
+    def older(self) -> list[Mapping[str, Any]]:
+        """Steps of the plan that would make the packages anew, or may; what is done on a node is none: sync of one that
+        is down runs in every run."""
+        steps = [step for step in self.plan if ":" not in str(step.get("task"))]
+        return [step for step in steps if step.get("state") in ("run", "maybe")]
+
+    @property
+    def killed(self) -> bool:
+        """The last run has not said how it ended, and is no more."""
+        return self.running is None and self.last_run.get("result") == "running"
 
     @property
     def compiled(self) -> Mapping[str, Any]:
@@ -120,9 +133,25 @@ def object_count(compiled: Mapping[str, Any]) -> int:
 
 def troubles(told: Material) -> list[Trouble]:
     """What is wrong, the worst first."""
-    found = [*_failed(told), *_broken(told), *_halted(told), *_damaged(told), *_fallbacks(told), *_left_out(told)]
+    found = [
+        *_killed(told),
+        *_failed(told),
+        *_broken(told),
+        *_halted(told),
+        *_damaged(told),
+        *_fallbacks(told),
+        *_left_out(told),
+    ]
     found += [*_warnings(told), *_stale(told)]
     return sorted(found, key=lambda trouble: trouble.level != BAD)
+
+
+def _killed(told: Material) -> list[Trouble]:
+    if not told.killed:
+        return []
+    spent = took(told.last_run.get("seconds"))
+    lines = ("it had no time to say why; that is when it last said how far it was",) if spent else ()
+    return [Trouble(BAD, f"the last run was killed{f' after {spent}' if spent else ''}", lines, "doit")]
 
 
 def _failed(told: Material) -> list[Trouble]:
@@ -194,7 +223,7 @@ def _warnings(told: Material) -> list[Trouble]:
 
 
 def _stale(told: Material) -> list[Trouble]:
-    steps = [s for s in told.plan if s.get("state") == "run" and not str(s.get("task", "")).startswith("prepare:")]
+    steps = [step for step in told.older if step.get("state") == "run"]
     if not steps or not told.manifest:
         return []
     lines = [f"{step.get('task')}: {why}" for step in steps for why in strings(step.get("why"))[:1]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any
 
 from kbuild_tasks.report.html import Html, chip, code, facts, join, missing, section, tag
@@ -16,7 +17,7 @@ def head(told: Material) -> Html:
     word, kind = _verdict(told, found)
     return tag(
         "header",
-        tag("p", "kbuild-tasks", tag("span", told.root, class_="root"), class_="over"),
+        tag("p", "kbuild-tasks", tag("span", PurePath(told.root).name, class_="root"), class_="over"),
         tag("h1", release, " ", chip(word, kind)),
         _lead(told),
         _facts(told),
@@ -25,13 +26,13 @@ def head(told: Material) -> Html:
 
 
 def _verdict(told: Material, found: list[Trouble]) -> tuple[str, str]:
-    if told.running:
+    if told.running is not None:
         return "a run is in progress", "busy"
     if any(trouble.level == BAD for trouble in found):
         return "needs a hand", "bad"
     if not told.manifest:
         return "nothing built yet", "quiet"
-    if any(step.get("state") in ("run", "maybe") for step in told.plan):
+    if told.older:
         return "older than your files", "warn"
     return "up to date", "ok"
 
@@ -61,10 +62,11 @@ def _facts(told: Material) -> Html:
     sha = manifest.get("packages_sha256")
     packaged = told.acted.get("package", {})
     last = told.last_run
-    run = f"{last.get('result')}, {when(last.get('started'))}, {took(last.get('seconds'))}" if last else None
+    result = "killed" if told.killed else last.get("result")
+    run = f"{result}, {when(last.get('started'))}, {took(last.get('seconds'))}" if last else None
     return facts(
         ("packaged", when(packaged.get("at") if packaged.get("state") == "done" else None) or when(told.now.get("at"))),
-        ("by", told.done.get("who")),
+        ("by", packaged.get("by")),
         ("last run", run),
         ("compiler", compiler),
         ("build id", _short(manifest.get("build_id"))),

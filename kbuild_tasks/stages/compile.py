@@ -6,13 +6,14 @@ worker that is down rebuilds nothing. What is an input beside patch and configur
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kbuild_tasks.core.errors import CommandFailed, KbuildError
 from kbuild_tasks.core.later import later
@@ -72,7 +73,7 @@ def run(ctx: Context) -> Outcome:
     _check_config(ctx, tree, "before")
     plan = hosts.plan(ctx.cluster, {name: read_record(ctx.paths.facts(name)) for name in ctx.cluster.nodes})
     started = time.monotonic()
-    told, losses, mended, cached = _build(ctx, plan, place)
+    told, losses, mended, cached, untraced = _build(ctx, plan, place)
     seconds = time.monotonic() - started
     _check_config(ctx, tree, "after")
     built.drop_markers(tree)
@@ -102,7 +103,7 @@ def run(ctx: Context) -> Outcome:
         message(told, plan, ctx.cluster.coordinator.name),
         results=results,
         run=record,
-        warnings=(*_warnings(ctx, plan, told, losses), *([unkept] if unkept else []), *_no_ccache(ctx)),
+        warnings=(*_warnings(ctx, plan, told, losses), *filter(None, (untraced, unkept)), *_no_ccache(ctx)),
     )
 
 
@@ -127,7 +128,17 @@ def _no_ccache(ctx: Context) -> Iterable[str]:
         yield "build.ccache: ccache is not installed here, nothing was cached; install it on the coordinator"
 
 
-def _build(ctx: Context, plan: hosts.HostPlan, place: str) -> tuple[Distribution, list[Any], list[str], dict[str, str]]:
+class _Built(NamedTuple):
+    """untraced: why build/trace.json was not written."""
+
+    told: Distribution
+    losses: list[Any]
+    mended: list[str]
+    cached: dict[str, str]
+    untraced: str | None
+
+
+def _build(ctx: Context, plan: hosts.HostPlan, place: str) -> _Built:
     from kbuild_tasks.effects.compiler import make_front, toolchain
     from kbuild_tasks.effects.distcc import Client
     from kbuild_tasks.effects.leftovers import Mark, mend, tells_of_kill
@@ -143,14 +154,9 @@ def _build(ctx: Context, plan: hosts.HostPlan, place: str) -> tuple[Distribution
     source = ctx.receipts["patch"]["results"]["tree"]
     tools = toolchain(ctx.cluster.kernel.arch, ctx.paths)
     cached = ccache.environment(ctx.cluster.build, ctx.paths, source, front, client.temporary, tools.identity)
-    env = {
-        **tools.environment,
-        "KBUILD_TASKS_CC": tools.name,
-        **client.environment(makepkg.SYSTEM_PATH),
-        **_counted(plan),
-        **cached,
-    }
-    monitor = Monitor(client, ctx.cluster.coordinator.name, tree, ctx.emit)
+    env = {**tools.environment, "KBUILD_TASKS_CC": tools.name, **client.environment(makepkg.SYSTEM_PATH)}
+    env |= {**_counted(plan), **cached}
+    monitor = Monitor(client, ctx.cluster.coordinator.name, tree, ctx.emit, began=client.started)
     kept: deque[str] = deque(maxlen=KEPT_LINES)
 
     def on_line(line: str) -> None:
@@ -176,13 +182,14 @@ def _build(ctx: Context, plan: hosts.HostPlan, place: str) -> tuple[Distribution
         monitor.close()
         if monitor.error:
             raise monitor.error
-        told = _told(ctx, client, monitor, tree)
-        return told, monitor.losses, mended, cached
+        told, untraced = _told(ctx, client, monitor, tree)
+        return _Built(told, monitor.losses, mended, cached, untraced)
     except CommandFailed as failed:
         monitor.close()
-        _told(ctx, client, monitor, tree, failed=True)
         if failed.code > 0 and not tells_of_kill(kept):
             mark.clear()  # make ended by itself: it has removed the targets it was at
+        with contextlib.suppress(Exception):  # the same full disk may end both, and it is the build's end that is told
+            _told(ctx, client, monitor, tree, failed=True)
         raise _explained(ctx, failed, list(kept), tree) from None
     finally:
         monitor.close()
@@ -190,12 +197,13 @@ def _build(ctx: Context, plan: hosts.HostPlan, place: str) -> tuple[Distribution
         ctx.emit("compile", {"ended": True})
 
 
-def _told(ctx: Context, client: Client, monitor: Monitor, tree: Path, failed: bool = False) -> Distribution:
+def _told(
+    ctx: Context, client: Client, monitor: Monitor, tree: Path, failed: bool = False
+) -> tuple[Distribution, str | None]:
     """What became of the objects; when and where each was made goes into build/trace.json."""
     coordinator = ctx.cluster.coordinator.name
     told = client.finish(time.monotonic(), coordinator, tree)
-    trace.save(ctx.paths, trace.timeline(client, monitor, told, coordinator, tree, failed))
-    return told
+    return told, trace.save(ctx.paths, client, monitor, told, coordinator, tree, failed)
 
 
 def _counted(plan: hosts.HostPlan) -> dict[str, str]:

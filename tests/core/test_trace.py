@@ -136,6 +136,21 @@ def test_damage_in_the_middle_is_no_trace() -> None:
     assert trace.read(value) is None
 
 
+@pytest.mark.parametrize("odd", [float("inf"), float("nan"), 10**400, "1", [], None])
+@pytest.mark.parametrize("where", ["began", "slots", "ts", "pid"])
+def test_odd_numbers_end_nothing(where: str, odd: Any) -> None:
+    value = json.loads(json.dumps(trace.build(TOLD)))
+    if where == "slots":
+        value["otherData"]["slots"] = {"k2": odd}
+    elif where == "began":
+        value["otherData"]["began"] = odd
+    else:
+        next(event for event in value["traceEvents"] if event["ph"] == "X")[where] = odd
+    trace.read(json.loads(json.dumps(value)))  # whatever it says, it does not raise
+    if odd != odd or odd == float("inf"):
+        assert where == "pid" or trace.read(value) is None
+
+
 def test_short_phases_go_into_the_one_before() -> None:
     changes = [(0.0, "prepare"), (2.0, "compile"), (30.0, "link"), (30.1, "compile"), (40.0, "link"), (45.0, "image")]
     assert trace.phases_of(changes, 47.0) == [

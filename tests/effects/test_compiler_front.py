@@ -75,9 +75,18 @@ def test_kernel_c_goes_to_distcc(bench: Bench) -> None:
     assert bench.noted() == "far\t\tfs/a.o\n"
 
 
-@pytest.mark.parametrize(("hosts", "what"), [("h/1", ["began", "ended"]), ("", ["began"])])
-def test_times_are_written_where_they_are_asked_for(bench: Bench, hosts: str, what: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("hosts", "what", "distcc"),
+    [
+        ("h/1", ["began", "ended"], ""),
+        ("", ["began"], ""),
+        ("h/1", ["began"], "exit 116"),
+        ("h/1", ["began", "ended"], '[ "$(wc -l <"$CALLS")" -ge 2 ] || exit 103'),
+    ],
+)
+def test_times_are_written_where_they_are_asked_for(bench: Bench, hosts: str, what: list[str], distcc: str) -> None:
     """What a compiler here is left to make takes the front's place: its end is the object's time of writing."""
+    bench.tool("distcc", distcc)
     times = bench.top / "times"
     env = {"PATH": f"{bench.front}:{bench.real}:/usr/bin:/bin", "CALLS": str(bench.calls)}
     env |= {"KBUILD_TASKS_WORKERS": hosts, "KBUILD_TASKS_RECORD": str(bench.record), "KBUILD_TASKS_TIMES": str(times)}

@@ -133,6 +133,61 @@ def test_the_worst_comes_first() -> None:
     assert troubles(NOTHING) == []
 
 
+@pytest.mark.parametrize(
+    ("plan", "verdict", "stale"),
+    [
+        ([{"task": "sync:k3", "state": "run", "why": ["is down"]}], "up to date", []),
+        ([{"task": "prepare:k3", "state": "run", "why": ["x"]}], "up to date", []),
+        ([{"task": "package", "state": "maybe", "why": ["if"]}], "older than your files", []),
+        ([{"task": "patch", "state": "run", "why": ["a is new"]}], "older than your files", [("patch: a is new",)]),
+    ],
+)
+def test_what_is_done_on_a_node_makes_no_package_old(plan: Any, verdict: str, stale: list[Any]) -> None:
+    told = replace(NOTHING, manifest={"kernelrelease": "6.1"}, plan=plan)
+    assert f"6.1 {verdict}" in Reader(page(told)).text
+    assert [trouble.lines for trouble in troubles(told)] == stale
+
+
+@pytest.mark.parametrize(
+    ("running", "verdict", "killed"),
+    [
+        (None, "needs a hand", ["the last run was killed after 8 s"]),
+        ({}, "a run is in progress", []),
+        ({"pid": 1}, "a run is in progress", []),
+    ],
+)
+def test_a_run_that_was_killed(running: Any, verdict: str, killed: list[str]) -> None:
+    last = {"result": "running", "started": "2026-11-30T17:23:54+0000", "seconds": 8, "tasks": {}}
+    told = replace(NOTHING, last_run=last, running=running)
+    assert [(t.title, t.hint) for t in troubles(told)] == [(title, "doit") for title in killed]
+    text_ = Reader(page(told)).text
+    assert verdict in text_ and (("killed, 2026-11-30 17:23 UTC, 8 s" in text_) == bool(killed))
+
+
+@pytest.mark.parametrize(
+    ("more", "shown"), [({"linux": 40}, "42 files"), ({"linux": "x"}, "2 files"), ([1], "2 files")]
+)
+def test_files_beyond_those_that_are_listed_are_counted(more: Any, shown: str) -> None:
+    told = material()
+    assert shown in Reader(page(replace(told, now={**told.now, "more": more}))).text
+
+
+def test_no_path_of_the_builder_is_in_the_page() -> None:
+    source = page(replace(NOTHING, root="/home/eve/linux"))
+    assert "/home/eve" not in source and ">linux<" in source
+
+
+def test_busy_slots_are_those_of_the_compile_phase() -> None:
+    from kbuild_tasks.core.spans import Span
+    from kbuild_tasks.core.trace import Timeline
+    from kbuild_tasks.report.compilation import _busy
+
+    spans = [Span("a.o", "k", 0.0, 3.0), Span("b.o", "k", 8.0, 20.0)]
+    line = Timeline(0.0, 20.0, tuple(spans), (("prepare", 0.0, 2.0), ("compile", 2.0, 10.0), ("link", 10.0, 20.0)))
+    assert _busy(spans, line, 1) == "38%"
+    assert _busy(spans, replace(line, phases=()), 1) == "–"
+
+
 def test_one_cause_of_many_failures_is_told_once() -> None:
     failed = {"state": "failed", "why": ["no answer"]}
     told = replace(NOTHING, last_run={"tasks": {"verify:k1": failed, "verify:k2": failed, "x": {"state": "held"}}})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections import Counter
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ import pytest
 from kbuild_tasks.core import trace
 from kbuild_tasks.core.errors import CommandFailed
 from kbuild_tasks.core.spans import lanes
+from kbuild_tasks.effects import distcc
+from kbuild_tasks.effects import trace as writer
 from tests.makepkg_world import new_world
 from tests.stages.compile_world import COUNT, Small, daemons
 
@@ -72,3 +75,37 @@ def test_a_build_that_fails_leaves_its_trace(small: Small) -> None:
     with pytest.raises(CommandFailed):
         small.compile()
     assert told(small).failed
+
+
+def full(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_the_records_own_failure_is_not_told_instead_of_the_builds(
+    small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small.prepared()
+    (small.tree / "fs/o7.c").write_text("int broken(\n")
+    monkeypatch.setattr(distcc.Client, "finish", full)
+    with pytest.raises(CommandFailed, match="o7"):
+        small.compile()
+    assert not list(small.paths.state.rglob("*compiling*")), "make ended by itself: nothing is to be mended"
+
+
+@pytest.mark.parametrize("what", ["timeline", "_write"])
+def test_a_good_build_without_its_trace_is_a_good_build(
+    small: Small, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    monkeypatch.setattr(writer, what, full)
+    outcome, _ = small.prepared().compile()
+    assert len(outcome.run["objects"]) == COUNT
+    assert [line for line in outcome.warnings if "build/trace.json was not written" in line]
+    assert not (small.paths.build / "trace.json").exists()
+
+
+def test_without_a_clock_in_procfs_there_are_no_times(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "UPTIME", small.home / "nothing")
+    outcome, _ = small.prepared().compile()
+    assert len(outcome.run["objects"]) == COUNT
+    assert not [line for line in outcome.warnings if "trace" in line]
+    assert not (small.paths.build / "trace.json").exists()
