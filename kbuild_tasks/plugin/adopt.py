@@ -58,9 +58,12 @@ class Adoption:
         from dataclasses import replace
 
         from kbuild_tasks.effects.files import write_atomic
+        from kbuild_tasks.plugin import run
         from kbuild_tasks.plugin.tasks import STAGES
         from kbuild_tasks.stages import adopt
 
+        if not run.asked_only((TASK,)):  # stages of the same run would be beside it in threads, under the same locks
+            raise KbuildError("adopt runs alone: with it, other tasks were asked for", "doit adopt; then doit")
         self.pipeline.take_lock()
         node, origin = self._source()
         project = self.project or (origin and origin.project)

@@ -44,6 +44,12 @@ def test_what_was_built_here_is_not_overwritten(bench: Workbench) -> None:
     assert f"{bench.root}/build/receipts/extract.json" in out and "doit adopt replace=yes" in out
 
 
+@pytest.mark.parametrize("words", [("package",), ("package", "replace=yes")])
+def test_it_runs_alone(bench: Workbench, words: tuple[str, ...]) -> None:
+    out = bench.doit("adopt", *words, check=1)
+    assert "FAILED adopt        adopt runs alone" in out and "doit adopt; then doit" in out
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -51,6 +57,7 @@ def test_what_was_built_here_is_not_overwritten(bench: Workbench) -> None:
         (["from=n1"], "n1 is this coordinator"),
         (["project=kernel"], "project=kernel: not an absolute path"),
         (["replace=perhaps"], "replace=perhaps: yes or no"),
+        (["from=n1", "replace=yes"], "n1 is this coordinator"),  # words with = are no other tasks
     ],
 )
 def test_words_that_it_does_not_take(bench: Workbench, words: list[str], said: str) -> None:
