@@ -9,20 +9,20 @@ which inputs their results were made, and `doit plan` compares those with the pr
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from kbuild_tasks.core.errors import NodeRefused
-from kbuild_tasks.core.manifest import named
+from kbuild_tasks.core.manifest import named, sums_sha256
 from kbuild_tasks.core.model import Cluster
 
 ORIGIN = "build/origin.json"  # in a set that sync brings, and so in a project that is made of one
 HERE = "doit makes all of it here"
 _TREE, _SUM = re.compile("[0-9a-f]{40}"), re.compile("[0-9a-f]{64}")
+_VERSION = re.compile(r"[A-Za-z0-9._+~]+")  # it becomes a line of a PKGBUILD, which bash reads
 _SUMS = {"b2": "blake2b", "sha512": "sha512", "sha384": "sha384", "sha256": "sha256", "sha224": "sha224"}
 
 
@@ -115,12 +115,13 @@ def offer(node: str, told: Mapping[str, Any], stages: Sequence[str], root: str, 
 
     root      the other project's directory, as places beside its trees name it
     compiler  this machine's
+    A record that a lost power has cut short counts as one that is not there.
     Raises NodeRefused: it has nothing, or what it says cannot be true.
     """
     try:
         return _offer(told, stages, root, compiler)
-    except (KeyError, TypeError, ValueError, AttributeError, binascii.Error, RecursionError) as error:
-        said = str(error) if isinstance(error, _Lie) else f"{type(error).__name__}: {error}"
+    except _UNTRUE as error:
+        said = _said(error)
     raise NodeRefused(f"{node} tells of its build what this version does not take", HERE, evidence=[said])
 
 
@@ -128,12 +129,19 @@ class _Lie(ValueError):
     """A value that cannot be one."""
 
 
+_UNTRUE = (KeyError, TypeError, ValueError, AttributeError, RecursionError)
+
+
+def _said(error: Exception) -> str:
+    return str(error) if isinstance(error, _Lie) else f"{type(error).__name__}: {error}"
+
+
 def _offer(told: Mapping[str, Any], stages: Sequence[str], root: str, compiler: Mapping[str, str]) -> Offer:
     receipts: dict[str, Mapping[str, Any]] = {}
     for stage in stages:
-        if not told.get(stage):
+        if not (value := _record(told.get(stage))):
             break
-        receipts[stage] = _receipt(stage, _json(told[stage]))
+        receipts[stage] = _receipt(stage, value)
     if not receipts:
         raise _Lie(f"it has no receipt in {root}/build/receipts: no stage has ended there")
     results = {stage: receipt["results"] for stage, receipt in receipts.items()}
@@ -141,13 +149,14 @@ def _offer(told: Mapping[str, Any], stages: Sequence[str], root: str, compiler: 
     compiled = results.get("compile", {})
     if any(told != place for told in _places(results)):
         raise _Lie("its receipts are of different trees")
-    manifest = _json(told.get("manifest")) or {}
+    manifest = _record(told.get("manifest"))
     packages = {
         _plain(name): _is(_SUM, total) for name, total in results.get("package", {}).get("packages", {}).items()
     }
-    kept = _json(told.get("kept")) or {}
+    kept, lie = _listed(_record(told.get("kept")))
     record = {"root": root, "tree": results.get("patch", {}).get("tree"), "results": compiled}
     where, why = _objects(told, place, kept, record if compiled else None)
+    why = lie or why if compiled and not where else why
     theirs = receipts["compile"]["inputs"]["values"].get("compiler") if compiled else None
     if where and theirs != dict(compiler):
         where, why = "", f"it compiled with {_named(theirs)}, and here is {_named(compiler)}"
@@ -155,10 +164,10 @@ def _offer(told: Mapping[str, Any], stages: Sequence[str], root: str, compiler: 
         receipts,
         place,
         _is(_SUM, results["configure"]["config_sha256"]) if "configure" in results else "",
-        manifest if packages and set(packages) <= set(named(manifest)) else {},
+        manifest if packages and _tells_of(manifest, packages, results["package"]) else {},
         packages,
         tuple(name for name in named(manifest) if name.removesuffix(".sig") in packages and name not in packages),
-        _listed(kept) if where == "kept" else {},
+        kept if where == "kept" else {},
         where,
         why,
     )
@@ -175,6 +184,8 @@ def _receipt(stage: str, value: Any) -> Mapping[str, Any]:
         _is(_TREE, results["tree"])
         for name in [*_texts(results["beside"]), *_texts(results.get("sources", {})), *results.get("prepared", ())]:
             _plain(name)
+    if stage == "extract":
+        _is(_VERSION, results["pkgver"], "version")
     if stage == "compile":
         _is(_SUM, results["vmlinux_sha256"])
     return {"stage": stage, "inputs": inputs, "results": results}
@@ -184,6 +195,13 @@ def _texts(value: Any) -> Mapping[str, str]:
     if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
         raise _Lie(f"{value!r} is no list of sums")
     return value
+
+
+def _tells_of(manifest: Mapping[str, Any], packages: Mapping[str, str], results: Mapping[str, Any]) -> bool:
+    """Whether a manifest is of the packages of this receipt, and of no others."""
+    if not named(manifest) or {entry.get("file"): entry.get("sha256") for entry in manifest["packages"]} != packages:
+        return False
+    return bool(manifest.get("packages_sha256") == results.get("packages_sha256") == sums_sha256(packages))
 
 
 def _places(results: Mapping[str, Mapping[str, Any]]) -> Iterator[Any]:
@@ -202,22 +220,40 @@ def _objects(
         return "kept", ""
     beside = f"{place.partition('/')[0]}/.{place.rpartition('/')[2]}.built"
     for entry in told.get("built", ()):
-        if base64.b64decode(entry["name"]).decode("utf-8", "replace") == beside and _json(entry["text"]) == record:
+        if base64.b64decode(entry["name"]).decode("utf-8", "replace") == beside and _record(entry["text"]) == record:
             return "tree", ""
     return "", "no tree and no copy of one is left there that its receipts tell of"
 
 
-def _listed(kept: Mapping[str, Any]) -> Mapping[str, Any]:
-    """kept.json, once each name in it stays below the tree."""
-    for name, (mtime, mode, size, total) in kept["files"].items():
-        if not inside(name) or not all(isinstance(n, int) and n >= 0 for n in (mtime, mode, size)):
-            raise _Lie(f"it kept a file {name!r}")
-        if not isinstance(total, str):
-            raise _Lie(f"it kept {name!r} without a sum")
-    for name in kept.get("directories", ()):
-        if not inside(name):
-            raise _Lie(f"it kept a directory {name!r}")
-    return kept
+def _listed(kept: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
+    """kept.json, once each name in it stays below the tree; or {}, and why."""
+    try:
+        for name, (mtime, mode, size, total) in kept["files"].items() if kept else ():
+            if not inside(name) or not all(isinstance(n, int) and n >= 0 for n in (mtime, mode, size)):
+                raise _Lie(f"it kept a file {name!r}")
+            if not isinstance(total, str):
+                raise _Lie(f"it kept {name!r} without a sum")
+        for name in kept.get("directories", ()):
+            if not inside(name):
+                raise _Lie(f"it kept a directory {name!r}")
+    except _UNTRUE as error:
+        return {}, f"its list of what it kept cannot be true: {_said(error)}"
+    return kept, ""
+
+
+def clash(files: Iterable[str], directories: Iterable[str], sources: Iterable[str]) -> str:
+    """The first that cannot lie in a tree of `sources` beside them: it is one, or below one, or has some below it."""
+    known = frozenset(sources)
+    above = {parent for name in known for parent in _above(name)}
+    for name in files:
+        if name in above or not known.isdisjoint((name, *_above(name))):
+            return name
+    return next((name for name in directories if not known.isdisjoint((name, *_above(name)))), "")
+
+
+def _above(name: str) -> Iterator[str]:
+    while name := name.rpartition("/")[0]:
+        yield name
 
 
 def inside(name: str) -> bool:
@@ -236,8 +272,13 @@ def pinned(name: str, pin: str, beside: Mapping[str, str]) -> tuple[str, str] | 
     return ("sha256", total) if _SUM.fullmatch(total) else None
 
 
-def _json(text: Any) -> Any:
-    return json.loads(base64.b64decode(text, validate=True)) if text else None
+def _record(text: Any) -> dict[str, Any]:
+    """A JSON object of its; {} where it is not there, or damaged."""
+    try:
+        value = json.loads(base64.b64decode(text, validate=True)) if text else None
+    except (ValueError, TypeError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def _plain(name: Any) -> str:
@@ -246,9 +287,9 @@ def _plain(name: Any) -> str:
     return name
 
 
-def _is(rule: re.Pattern[str], text: Any) -> str:
+def _is(rule: re.Pattern[str], text: Any, what: str = "hash") -> str:
     if not isinstance(text, str) or not rule.fullmatch(text):
-        raise _Lie(f"{text!r} is no hash")
+        raise _Lie(f"{text!r} is no {what}")
     return text
 
 
