@@ -53,8 +53,8 @@ class Other:
         self._receive(take, what="trees", trees=" ".join(ids))
 
     def files(self, wanted: dict[str, str], top: Path, room: int) -> dict[str, Member]:
-        """Of `wanted`, absolute paths there -> where they go below `top`, those that are there, by where they went; a
-        directory comes with all below it."""
+        """Of `wanted`, absolute paths there -> where they go below `top`, those that are there, by where they went. A
+        directory comes with all below it where that ends in a slash, else it does not (a repository's mirror)."""
 
         def place(name: str) -> str | None:
             path, below = f"/{name}".rstrip("/"), ""
@@ -63,10 +63,12 @@ class Other:
                 below = f"{last}/{below}"
                 if not path:
                     return None
-            where = f"{wanted[path]}/{below}".rstrip("/")
-            return where if inside(where) else None
+            whole = wanted[path].endswith("/")
+            where = f"{wanted[path].rstrip('/')}/{below}".rstrip("/")
+            return where if inside(where) and (whole or not below) else None
 
-        payload = b"".join(os.fsencode(path.removeprefix("/")) + b"\0" for path in wanted)
+        names = [path.strip("/") + "/" * where.endswith("/") for path, where in wanted.items()]
+        payload = b"".join(os.fsencode(name) + b"\0" for name in names)
         return self._unpack(top, place, room, payload, what="files")
 
     def kept(self, names: Iterable[str], top: Path, room: int) -> dict[str, Member]:
