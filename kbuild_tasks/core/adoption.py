@@ -1,9 +1,9 @@
 """What another coordinator has, decided from what it says: which of it can be of use here, and what it must look like.
 
-Two sources. What sync left on a node says who synced (Origin). What the other coordinator answers is its receipts and
-records (Offer); each name, id and sum in them is looked at before it becomes a path or a word of a question, and what
-then arrives is held against them. Whether it is what this project asks for is no question here: the receipts say from
-which inputs their results were made, and `doit plan` compares those with the project's own, by content.
+It answers with its receipts and records (Offer). Each name, id and sum in them is looked at before it becomes a path
+or a word of a question, and what then arrives is held against them. Whether it is what this project asks for is no
+question here: the receipts say from which inputs their results were made, and `doit plan` compares those with the
+project's own, by content.
 """
 
 from __future__ import annotations
@@ -11,55 +11,17 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from kbuild_tasks.core.errors import NodeRefused
 from kbuild_tasks.core.manifest import named, sums_sha256
-from kbuild_tasks.core.model import Cluster
 
-ORIGIN = "build/origin.json"  # in a set that sync brings, and so in a project that is made of one
 HERE = "doit makes all of it here"
 _TREE, _SUM = re.compile("[0-9a-f]{40}"), re.compile("[0-9a-f]{64}")
 _VERSION = re.compile(r"[A-Za-z0-9._+~]+")  # it becomes a line of a PKGBUILD, which bash reads
 _SUMS = {"b2": "blake2b", "sha512": "sha512", "sha384": "sha384", "sha256": "sha256", "sha224": "sha224"}
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Who brought a set to a node. project, workdir: absolute paths there; left_out: files beside the PKGBUILD that
-    were too large for it."""
-
-    coordinator: str
-    project: str
-    workdir: str
-    left_out: tuple[str, ...] = ()
-
-
-def origin(cluster: Cluster, left_out: Sequence[str] = ()) -> bytes:
-    """The file ORIGIN of a set: equal values are equal bytes."""
-    value = {
-        "coordinator": cluster.build.coordinator,
-        "project": str(cluster.root),
-        "workdir": cluster.build.workdir.path,
-        "left_out": list(left_out),
-    }
-    return (json.dumps(value, indent=1) + "\n").encode()
-
-
-def read_origin(raw: bytes) -> Origin | None:
-    """None where it is none of ours."""
-    try:
-        value = json.loads(raw)
-        coordinator, project, workdir = (value[key] for key in ("coordinator", "project", "workdir"))
-        left_out = value.get("left_out", [])
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        return None
-    texts = [coordinator, project, workdir, *left_out] if isinstance(left_out, list) else [None]
-    if not all(isinstance(text, str) and text and "\0" not in text for text in texts):
-        return None
-    return Origin(coordinator, project, workdir, tuple(left_out)) if project[0] == workdir[0] == "/" else None
 
 
 @dataclass(frozen=True)
@@ -75,6 +37,8 @@ class Offer:
     kept       its kept.json (effects/keep.py), {} where there is none
     objects    "kept", "tree": where what kbuild made lies whole, by its records; "": nowhere
     why        in words, where objects is ""
+    root       the project's directory there, without links
+    bytes      that come, some more than fewer
     """
 
     receipts: Mapping[str, Mapping[str, Any]]
@@ -86,6 +50,8 @@ class Offer:
     kept: Mapping[str, Any] = field(default_factory=dict)
     objects: str = ""
     why: str = ""
+    root: str = ""
+    bytes: int = 0
 
     @property
     def pkgbase(self) -> str:
@@ -113,7 +79,7 @@ class Offer:
 def offer(node: str, told: Mapping[str, Any], stages: Sequence[str], root: str, compiler: Mapping[str, str]) -> Offer:
     """From the answer of effects/adopt_look.sh: base64 of files by name, "built": [{"name", "text"}].
 
-    root      the other project's directory, as places beside its trees name it
+    root      the other project's directory as it was asked for: places beside its trees name it so, or without links
     compiler  this machine's
     A record that a lost power has cut short counts as one that is not there.
     Raises NodeRefused: it has nothing, or what it says cannot be true.
@@ -154,8 +120,12 @@ def _offer(told: Mapping[str, Any], stages: Sequence[str], root: str, compiler: 
         _plain(name): _is(_SUM, total) for name, total in results.get("package", {}).get("packages", {}).items()
     }
     kept, lie = _listed(_record(told.get("kept")))
-    record = {"root": root, "tree": results.get("patch", {}).get("tree"), "results": compiled}
-    where, why = _objects(told, place, kept, record if compiled else None)
+    own = _text(told["root"]) if told.get("root") else root
+    if own[:1] != "/" or "\0" in own:
+        raise _Lie(f"its project is in {own!r}")
+    record = {"tree": results.get("patch", {}).get("tree"), "results": compiled}
+    records = [{"root": name, **record} for name in (own, root)] if compiled else []
+    where, why = _objects(told, place, kept, records)
     why = lie or why if compiled and not where else why
     theirs = receipts["compile"]["inputs"]["values"].get("compiler") if compiled else None
     if where and theirs != dict(compiler):
@@ -170,7 +140,16 @@ def _offer(told: Mapping[str, Any], stages: Sequence[str], root: str, compiler: 
         kept if where == "kept" else {},
         where,
         why,
+        own,
+        _bytes(told, place, results["extract"], where),
     )
+
+
+def _bytes(told: Mapping[str, Any], place: str, extract: Mapping[str, Any], objects: str) -> int:
+    wanted = {f"sources/{n}" for n, pin in extract["sources"].items() if pinned(n, pin, extract["beside"])}
+    wanted |= {f"srcdir/{extract['pkgbase']}", {"kept": "kept", "tree": place}.get(objects, "")}
+    found = [int(entry["kib"]) for entry in told.get("sizes", ()) if _text(entry["name"]) in wanted]
+    return int(told.get("bytes", 0)) + 1024 * sum(found)
 
 
 def _receipt(stage: str, value: Any) -> Mapping[str, Any]:
@@ -211,16 +190,16 @@ def _places(results: Mapping[str, Mapping[str, Any]]) -> Iterator[Any]:
 
 
 def _objects(
-    told: Mapping[str, Any], place: str, kept: Mapping[str, Any], record: Mapping[str, Any] | None
+    told: Mapping[str, Any], place: str, kept: Mapping[str, Any], records: Sequence[Mapping[str, Any]]
 ) -> tuple[str, str]:
     """Where what kbuild made lies as its receipts tell of it, and why it does not."""
-    if record is None:
+    if not records:
         return "", "it has not compiled what its patches make"
-    if kept.get("place") == place and kept.get("tree") == record["tree"] and kept.get("built") == record:
+    if kept.get("place") == place and kept.get("tree") == records[0]["tree"] and kept.get("built") in records:
         return "kept", ""
     beside = f"{place.partition('/')[0]}/.{place.rpartition('/')[2]}.built"
     for entry in told.get("built", ()):
-        if base64.b64decode(entry["name"]).decode("utf-8", "replace") == beside and _record(entry["text"]) == record:
+        if _text(entry["name"]) == beside and _record(entry["text"]) in records:
             return "tree", ""
     return "", "no tree and no copy of one is left there that its receipts tell of"
 
@@ -239,21 +218,6 @@ def _listed(kept: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
     except _UNTRUE as error:
         return {}, f"its list of what it kept cannot be true: {_said(error)}"
     return kept, ""
-
-
-def clash(files: Iterable[str], directories: Iterable[str], sources: Iterable[str]) -> str:
-    """The first that cannot lie in a tree of `sources` beside them: it is one, or below one, or has some below it."""
-    known = frozenset(sources)
-    above = {parent for name in known for parent in _above(name)}
-    for name in files:
-        if name in above or not known.isdisjoint((name, *_above(name))):
-            return name
-    return next((name for name in directories if not known.isdisjoint((name, *_above(name)))), "")
-
-
-def _above(name: str) -> Iterator[str]:
-    while name := name.rpartition("/")[0]:
-        yield name
 
 
 def inside(name: str) -> bool:
@@ -279,6 +243,10 @@ def _record(text: Any) -> dict[str, Any]:
     except (ValueError, TypeError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def _text(name: str) -> str:
+    return base64.b64decode(name).decode("utf-8", "replace")
 
 
 def _plain(name: Any) -> str:

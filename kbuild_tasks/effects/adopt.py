@@ -23,6 +23,7 @@ LOOK = 300  # seconds: it counts the objects of two trees
 
 _AS_OWNER = r"""
 [ -d "$there" ] || die "has no $there: what it built was elsewhere, or is gone	doit adopt project=DIRECTORY names it"
+there=$(readlink -e -- "$there") || exit
 export there workdir what trees place
 HOME=/ GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null \
 	setpriv --reuid="$(stat -c %u -- "$there")" --regid="$(stat -c %g -- "$there")" --clear-groups -- sh -uc "$body"

@@ -10,12 +10,11 @@ import contextlib
 import os
 import struct
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kbuild_tasks.core import adoption
 from kbuild_tasks.core.adoption import Offer
 from kbuild_tasks.core.errors import KbuildError
 from kbuild_tasks.effects import built, places
@@ -47,7 +46,7 @@ def objects(
         directories = list(offer.kept.get("directories", ()))
     else:
         directories = [d[len(str(files)) + 1 :] for d, below, names in os.walk(files) if not below and not names]
-    if bad := adoption.clash(listed, directories, sources):
+    if bad := clash(listed, directories, sources):
         found.not_taken.append(f"what kbuild made: {bad} of it is in the place of a source")
         return None
     ahead = max((member.mtime for member in came.values()), default=0) - time.time_ns()
@@ -87,3 +86,18 @@ def packages(offer: Offer, came: Mapping[str, Member], found: Found) -> dict[str
             return {}
         here[name] = member
     return here
+
+
+def clash(files: Iterable[str], directories: Iterable[str], sources: Iterable[str]) -> str:
+    """The first that cannot lie in a tree of `sources` beside them: it is one, or below one, or has some below it."""
+    known = frozenset(sources)
+    above = {parent for name in known for parent in _above(name)}
+    for name in files:
+        if name in above or not known.isdisjoint((name, *_above(name))):
+            return name
+    return next((name for name in directories if not known.isdisjoint((name, *_above(name)))), "")
+
+
+def _above(name: str) -> Iterator[str]:
+    while name := name.rpartition("/")[0]:
+        yield name

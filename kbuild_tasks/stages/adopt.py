@@ -84,11 +84,10 @@ def _fetch(ctx: Context, wanted: Wanted, other: Other, found: adopt_check.Found)
     from kbuild_tasks.effects.tree import Trees
 
     ctx.emit("adopt", {"step": f"ask {other.node.name}"})
-    told = other.look()
-    offer = adoption.offer(other.node.name, told, wanted.stages, wanted.project, Project(ctx.cluster).compiler)
+    offer = adoption.offer(other.node.name, other.look(), wanted.stages, wanted.project, Project(ctx.cluster).compiler)
     if wanted.replace:
         _refuse_loss(ctx, wanted, offer)
-    _refuse_full(ctx, told)
+    _refuse_full(ctx, offer.bytes)
     trees = Trees(ctx.paths.repository)
     _trees(ctx, wanted, other, trees, offer)
     ctx.emit("adopt", {"step": "fetch packages, downloads and receipts"})
@@ -144,9 +143,9 @@ def _room(ctx: Context) -> int:
     return shutil.disk_usage(ctx.paths.state).free - RESERVE
 
 
-def _refuse_full(ctx: Context, told: Mapping[str, Any]) -> None:
-    needed, free = told.get("bytes"), _room(ctx)
-    if isinstance(needed, int) and needed > free:
+def _refuse_full(ctx: Context, needed: int) -> None:
+    free = _room(ctx)
+    if needed > free:
         raise KbuildError(
             f"{ctx.paths.state} has no room for what another coordinator has: {needed / 2**30:.1f} GiB are needed, "
             f"and {max(0, free) / 2**30:.1f} are free, less 1 GiB for others",
@@ -183,7 +182,7 @@ def _trees(ctx: Context, wanted: Wanted, other: Other, trees: Trees, offer: adop
 def _files(wanted: Wanted, offer: adoption.Offer, found: adopt_check.Found) -> Iterator[tuple[str, str]]:
     """Path there -> place below the scratch directory's "all"; that of a directory ends in a slash."""
     beside = offer.receipts["extract"]["results"]["beside"]
-    project, state = wanted.project.rstrip("/"), f"{wanted.workdir.rstrip('/')}.state"
+    project, state = offer.root.rstrip("/"), f"{wanted.workdir.rstrip('/')}.state"
     yield f"{project}/build/config", "project/build/config"
     for name in offer.inputs:
         yield f"{project}/build/inputs/{name}", f"project/build/inputs/{name}"

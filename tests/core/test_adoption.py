@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from kbuild_tasks.core.adoption import Origin, clash, inside, offer, pinned, read_origin
+from kbuild_tasks.core.adoption import inside, offer, pinned
 from kbuild_tasks.core.errors import NodeRefused
+from kbuild_tasks.core.origin import Origin, read_origin
 
 STAGES = ("extract", "patch", "configure", "compile", "package")
 TREE, PATCHED, SUM = "1" * 40, "2" * 40, "a" * 64
@@ -191,12 +192,36 @@ def test_a_small_record_that_was_cut_counts_as_missing(cut: str) -> None:
         told(extract=cut)
 
 
-def test_what_cannot_lie_beside_the_sources() -> None:
-    sources = ["Makefile", "kernel/core.c", "arch/link"]
-    assert clash(["kernel/core.o", "vmlinux", "include/config/x"], ["kernel/new", "kernel"], sources) == ""
-    for name in ("Makefile", "kernel/core.c", "arch/link/x.o", "Makefile/a/b", "kernel"):
-        assert clash(["a.o", name], [], sources) == name
-    assert clash([], ["a", "arch/link/x"], sources) == "arch/link/x"
+def test_a_project_that_is_asked_for_by_a_link() -> None:
+    """Its records name it without the link, or with it where it was run so."""
+
+    def told(root: str, record: str) -> Any:
+        kept = {**KEPT, "built": {**RECORD, "root": record}}
+        answers = {**answer(), "root": base64.b64encode(root.encode()).decode(), "kept": b64(kept)}
+        return offer("n1", answers, STAGES, "/link", COMPILER)
+
+    assert (told(ROOT, ROOT).root, told(ROOT, ROOT).objects) == (ROOT, "kept")
+    assert told(ROOT, "/link").objects == "kept" and told(ROOT, "/srv/another").objects == ""
+    with pytest.raises(NodeRefused):
+        told("srv/kernel", ROOT)
+
+
+def test_how_much_comes() -> None:
+    sizes = {
+        "sources/linux.tar.xz": 1,
+        "sources/other": 10,
+        "srcdir/linux-x": 100,
+        "srcdir/y": 1000,
+        "kept": 10**4,
+        PLACE: 10**5,
+    }
+    told = {**answer(), "bytes": 7, "sizes": [
+        {"name": base64.b64encode(name.encode()).decode(), "kib": kib} for name, kib in sizes.items()
+    ]}  # fmt: skip
+    assert offer("n1", told, STAGES, ROOT, COMPILER).bytes == 7 + 1024 * 10101
+    name = base64.b64encode(b"linux-x/.linux-6.1.built").decode()
+    told |= {"kept": "", "built": [{"name": name, "text": b64(RECORD)}]}
+    assert offer("n1", told, STAGES, ROOT, COMPILER).bytes == 7 + 1024 * 100101
 
 
 def test_an_answer_that_is_no_base64_or_no_json() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import io
+import json
 import os
 import subprocess
 import tarfile
@@ -69,3 +71,25 @@ def test_a_directory_comes_only_where_it_is_asked_for_as_one(work: Path) -> None
     top = str(work / "makepkg/linux/src/linux-6.1/kernel")[1:]
     assert send(work, "files", f"{top}\0".encode()) == (0, [])
     assert send(work, "files", f"{top}/\0".encode()) == (0, [top, f"{top}/core.c", f"{top}/core.o"])
+
+
+def test_what_it_tells_of_sizes(work: Path) -> None:
+    state = Path(f"{work}.state")
+    for name in ("sources/linux.git/objects", "srcdir/linux", "kept/files"):
+        (state / name).mkdir(parents=True)
+    (state / "sources/linux.tar.xz").write_bytes(b"x" * 100000)
+    (work / "makepkg/linux/.linux-6.1.built").write_text("{}")
+    (work / "makepkg/linux/src/other").mkdir()
+    values = {"there": str(work), "workdir": str(work), "what": "", "trees": "", "place": ""}
+    done = subprocess.run(
+        ["sh", "-uc", remote.script("adopt", "adopt_look")],
+        env={**os.environ, **values},
+        capture_output=True,
+        check=True,
+    )
+    told = json.loads(done.stdout)
+    sizes = {base64.b64decode(entry["name"]).decode(): entry["kib"] for entry in told["sizes"]}
+    assert set(sizes) == {"sources/linux.tar.xz", "srcdir/linux", "kept", "linux/src/linux-6.1"}
+    assert 98 <= sizes["sources/linux.tar.xz"] < 200
+    assert base64.b64decode(told["root"]).decode() == str(work) and told["extract"] == ""
+    assert base64.b64decode(told["built"][0]["name"]) == b"linux/.linux-6.1.built"

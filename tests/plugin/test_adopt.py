@@ -31,6 +31,12 @@ def test_a_plan_names_the_other_coordinator_until_something_was_compiled_here(be
     assert json.loads(bench.doit("plan", "--json"))["adopt"] == ""
 
 
+def test_no_hint_where_this_project_has_built_long_since(bench: Workbench) -> None:
+    """Its last compile may have failed: adopt would be refused all the same."""
+    bench.doit("patch")
+    assert "adopt" not in bench.doit("plan")
+
+
 def test_one_that_is_no_node_any_more(bench: Workbench) -> None:
     (bench.root / "build/origin.json").write_text(json.dumps({**ORIGIN, "coordinator": "n9"}))
     assert "n9 was the coordinator before, and is no node of cluster.yaml any more" in bench.doit("plan")

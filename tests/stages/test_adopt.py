@@ -18,7 +18,7 @@ import pytest
 from kbuild_tasks.core.errors import CommandFailed, KbuildError
 from kbuild_tasks.core.model import Outcome
 from kbuild_tasks.effects import adopt as asking
-from kbuild_tasks.effects import adopted, built, project
+from kbuild_tasks.effects import adopt_check, adopted, built, project
 from kbuild_tasks.effects.cluster_file import load_cluster
 from kbuild_tasks.effects.context import Context, Paths
 from kbuild_tasks.effects.files import read_json, write_json
@@ -310,3 +310,11 @@ def test_what_lies_beside_is_of_the_sources_that_the_receipt_tells(bench: Bench)
     (warning,) = bench.adopt().warnings
     assert "it is unpacked anew" in warning
     assert not (bench.paths.state / "pristine").exists() and not (bench.paths.state / "srcdir").exists()
+
+
+def test_what_cannot_lie_beside_the_sources() -> None:
+    sources = ["Makefile", "kernel/core.c", "arch/link"]
+    assert adopt_check.clash(["kernel/core.o", "vmlinux", "include/config/x"], ["kernel/new", "kernel"], sources) == ""
+    for name in ("Makefile", "kernel/core.c", "arch/link/x.o", "Makefile/a/b", "kernel"):
+        assert adopt_check.clash(["a.o", name], [], sources) == name
+    assert adopt_check.clash([], ["a", "arch/link/x"], sources) == "arch/link/x"
