@@ -1,15 +1,14 @@
 """What another coordinator has, decided from what it says: which of it can be of use here, and what it must look like.
 
-Two sources. What sync left on a node says who synced (Origin). What the other coordinator answers is its receipts and
-records (Offer); each name, id and sum in them is looked at before it becomes a path or a word of a question, and what
-then arrives is held against them. Whether it is what this project asks for is no question here: the receipts say from
-which inputs their results were made, and `doit plan` compares those with the project's own, by content.
+It answers with its receipts and records (Offer). Each name, id and sum in them is looked at before it becomes a path
+or a word of a question, and what then arrives is held against them. Whether it is what this project asks for is no
+question here: the receipts say from which inputs their results were made, and `doit plan` compares those with the
+project's own, by content.
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,49 +16,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kbuild_tasks.core.errors import NodeRefused
-from kbuild_tasks.core.manifest import named
-from kbuild_tasks.core.model import Cluster
+from kbuild_tasks.core.manifest import named, sums_sha256
 
-ORIGIN = "build/origin.json"  # in a set that sync brings, and so in a project that is made of one
 HERE = "doit makes all of it here"
 _TREE, _SUM = re.compile("[0-9a-f]{40}"), re.compile("[0-9a-f]{64}")
+_VERSION = re.compile(r"[A-Za-z0-9._+~]+")  # it becomes a line of a PKGBUILD, which bash reads
 _SUMS = {"b2": "blake2b", "sha512": "sha512", "sha384": "sha384", "sha256": "sha256", "sha224": "sha224"}
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Who brought a set to a node. project, workdir: absolute paths there; left_out: files beside the PKGBUILD that
-    were too large for it."""
-
-    coordinator: str
-    project: str
-    workdir: str
-    left_out: tuple[str, ...] = ()
-
-
-def origin(cluster: Cluster, left_out: Sequence[str] = ()) -> bytes:
-    """The file ORIGIN of a set: equal values are equal bytes."""
-    value = {
-        "coordinator": cluster.build.coordinator,
-        "project": str(cluster.root),
-        "workdir": cluster.build.workdir.path,
-        "left_out": list(left_out),
-    }
-    return (json.dumps(value, indent=1) + "\n").encode()
-
-
-def read_origin(raw: bytes) -> Origin | None:
-    """None where it is none of ours."""
-    try:
-        value = json.loads(raw)
-        coordinator, project, workdir = (value[key] for key in ("coordinator", "project", "workdir"))
-        left_out = value.get("left_out", [])
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        return None
-    texts = [coordinator, project, workdir, *left_out] if isinstance(left_out, list) else [None]
-    if not all(isinstance(text, str) and text and "\0" not in text for text in texts):
-        return None
-    return Origin(coordinator, project, workdir, tuple(left_out)) if project[0] == workdir[0] == "/" else None
 
 
 @dataclass(frozen=True)
@@ -75,6 +37,8 @@ class Offer:
     kept       its kept.json (effects/keep.py), {} where there is none
     objects    "kept", "tree": where what kbuild made lies whole, by its records; "": nowhere
     why        in words, where objects is ""
+    root       the project's directory there, without links
+    bytes      that come, some more than fewer
     """
 
     receipts: Mapping[str, Mapping[str, Any]]
@@ -86,6 +50,8 @@ class Offer:
     kept: Mapping[str, Any] = field(default_factory=dict)
     objects: str = ""
     why: str = ""
+    root: str = ""
+    bytes: int = 0
 
     @property
     def pkgbase(self) -> str:
@@ -113,14 +79,15 @@ class Offer:
 def offer(node: str, told: Mapping[str, Any], stages: Sequence[str], root: str, compiler: Mapping[str, str]) -> Offer:
     """From the answer of effects/adopt_look.sh: base64 of files by name, "built": [{"name", "text"}].
 
-    root      the other project's directory, as places beside its trees name it
+    root      the other project's directory as it was asked for: places beside its trees name it so, or without links
     compiler  this machine's
+    A record that a lost power has cut short counts as one that is not there.
     Raises NodeRefused: it has nothing, or what it says cannot be true.
     """
     try:
         return _offer(told, stages, root, compiler)
-    except (KeyError, TypeError, ValueError, AttributeError, binascii.Error, RecursionError) as error:
-        said = str(error) if isinstance(error, _Lie) else f"{type(error).__name__}: {error}"
+    except _UNTRUE as error:
+        said = _said(error)
     raise NodeRefused(f"{node} tells of its build what this version does not take", HERE, evidence=[said])
 
 
@@ -128,12 +95,19 @@ class _Lie(ValueError):
     """A value that cannot be one."""
 
 
+_UNTRUE = (KeyError, TypeError, ValueError, AttributeError, RecursionError)
+
+
+def _said(error: Exception) -> str:
+    return str(error) if isinstance(error, _Lie) else f"{type(error).__name__}: {error}"
+
+
 def _offer(told: Mapping[str, Any], stages: Sequence[str], root: str, compiler: Mapping[str, str]) -> Offer:
     receipts: dict[str, Mapping[str, Any]] = {}
     for stage in stages:
-        if not told.get(stage):
+        if not (value := _record(told.get(stage))):
             break
-        receipts[stage] = _receipt(stage, _json(told[stage]))
+        receipts[stage] = _receipt(stage, value)
     if not receipts:
         raise _Lie(f"it has no receipt in {root}/build/receipts: no stage has ended there")
     results = {stage: receipt["results"] for stage, receipt in receipts.items()}
@@ -141,13 +115,18 @@ def _offer(told: Mapping[str, Any], stages: Sequence[str], root: str, compiler: 
     compiled = results.get("compile", {})
     if any(told != place for told in _places(results)):
         raise _Lie("its receipts are of different trees")
-    manifest = _json(told.get("manifest")) or {}
+    manifest = _record(told.get("manifest"))
     packages = {
         _plain(name): _is(_SUM, total) for name, total in results.get("package", {}).get("packages", {}).items()
     }
-    kept = _json(told.get("kept")) or {}
-    record = {"root": root, "tree": results.get("patch", {}).get("tree"), "results": compiled}
-    where, why = _objects(told, place, kept, record if compiled else None)
+    kept, lie = _listed(_record(told.get("kept")))
+    own = _text(told["root"]) if told.get("root") else root
+    if own[:1] != "/" or "\0" in own:
+        raise _Lie(f"its project is in {own!r}")
+    record = {"tree": results.get("patch", {}).get("tree"), "results": compiled}
+    records = [{"root": name, **record} for name in (own, root)] if compiled else []
+    where, why = _objects(told, place, kept, records)
+    why = lie or why if compiled and not where else why
     theirs = receipts["compile"]["inputs"]["values"].get("compiler") if compiled else None
     if where and theirs != dict(compiler):
         where, why = "", f"it compiled with {_named(theirs)}, and here is {_named(compiler)}"
@@ -155,13 +134,22 @@ def _offer(told: Mapping[str, Any], stages: Sequence[str], root: str, compiler: 
         receipts,
         place,
         _is(_SUM, results["configure"]["config_sha256"]) if "configure" in results else "",
-        manifest if packages and set(packages) <= set(named(manifest)) else {},
+        manifest if packages and _tells_of(manifest, packages, results["package"]) else {},
         packages,
         tuple(name for name in named(manifest) if name.removesuffix(".sig") in packages and name not in packages),
-        _listed(kept) if where == "kept" else {},
+        kept if where == "kept" else {},
         where,
         why,
+        own,
+        _bytes(told, place, results["extract"], where),
     )
+
+
+def _bytes(told: Mapping[str, Any], place: str, extract: Mapping[str, Any], objects: str) -> int:
+    wanted = {f"sources/{n}" for n, pin in extract["sources"].items() if pinned(n, pin, extract["beside"])}
+    wanted |= {f"srcdir/{extract['pkgbase']}", {"kept": "kept", "tree": place}.get(objects, "")}
+    found = [int(entry["kib"]) for entry in told.get("sizes", ()) if _text(entry["name"]) in wanted]
+    return int(told.get("bytes", 0)) + 1024 * sum(found)
 
 
 def _receipt(stage: str, value: Any) -> Mapping[str, Any]:
@@ -175,6 +163,8 @@ def _receipt(stage: str, value: Any) -> Mapping[str, Any]:
         _is(_TREE, results["tree"])
         for name in [*_texts(results["beside"]), *_texts(results.get("sources", {})), *results.get("prepared", ())]:
             _plain(name)
+    if stage == "extract":
+        _is(_VERSION, results["pkgver"], "version")
     if stage == "compile":
         _is(_SUM, results["vmlinux_sha256"])
     return {"stage": stage, "inputs": inputs, "results": results}
@@ -186,6 +176,13 @@ def _texts(value: Any) -> Mapping[str, str]:
     return value
 
 
+def _tells_of(manifest: Mapping[str, Any], packages: Mapping[str, str], results: Mapping[str, Any]) -> bool:
+    """Whether a manifest is of the packages of this receipt, and of no others."""
+    if not named(manifest) or {entry.get("file"): entry.get("sha256") for entry in manifest["packages"]} != packages:
+        return False
+    return bool(manifest.get("packages_sha256") == results.get("packages_sha256") == sums_sha256(packages))
+
+
 def _places(results: Mapping[str, Mapping[str, Any]]) -> Iterator[Any]:
     for stage, key in (("patch", "place"), ("configure", "place"), ("compile", "tree")):
         if stage in results:
@@ -193,31 +190,34 @@ def _places(results: Mapping[str, Mapping[str, Any]]) -> Iterator[Any]:
 
 
 def _objects(
-    told: Mapping[str, Any], place: str, kept: Mapping[str, Any], record: Mapping[str, Any] | None
+    told: Mapping[str, Any], place: str, kept: Mapping[str, Any], records: Sequence[Mapping[str, Any]]
 ) -> tuple[str, str]:
     """Where what kbuild made lies as its receipts tell of it, and why it does not."""
-    if record is None:
+    if not records:
         return "", "it has not compiled what its patches make"
-    if kept.get("place") == place and kept.get("tree") == record["tree"] and kept.get("built") == record:
+    if kept.get("place") == place and kept.get("tree") == records[0]["tree"] and kept.get("built") in records:
         return "kept", ""
     beside = f"{place.partition('/')[0]}/.{place.rpartition('/')[2]}.built"
     for entry in told.get("built", ()):
-        if base64.b64decode(entry["name"]).decode("utf-8", "replace") == beside and _json(entry["text"]) == record:
+        if _text(entry["name"]) == beside and _record(entry["text"]) in records:
             return "tree", ""
     return "", "no tree and no copy of one is left there that its receipts tell of"
 
 
-def _listed(kept: Mapping[str, Any]) -> Mapping[str, Any]:
-    """kept.json, once each name in it stays below the tree."""
-    for name, (mtime, mode, size, total) in kept["files"].items():
-        if not inside(name) or not all(isinstance(n, int) and n >= 0 for n in (mtime, mode, size)):
-            raise _Lie(f"it kept a file {name!r}")
-        if not isinstance(total, str):
-            raise _Lie(f"it kept {name!r} without a sum")
-    for name in kept.get("directories", ()):
-        if not inside(name):
-            raise _Lie(f"it kept a directory {name!r}")
-    return kept
+def _listed(kept: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
+    """kept.json, once each name in it stays below the tree; or {}, and why."""
+    try:
+        for name, (mtime, mode, size, total) in kept["files"].items() if kept else ():
+            if not inside(name) or not all(isinstance(n, int) and n >= 0 for n in (mtime, mode, size)):
+                raise _Lie(f"it kept a file {name!r}")
+            if not isinstance(total, str):
+                raise _Lie(f"it kept {name!r} without a sum")
+        for name in kept.get("directories", ()):
+            if not inside(name):
+                raise _Lie(f"it kept a directory {name!r}")
+    except _UNTRUE as error:
+        return {}, f"its list of what it kept cannot be true: {_said(error)}"
+    return kept, ""
 
 
 def inside(name: str) -> bool:
@@ -236,8 +236,17 @@ def pinned(name: str, pin: str, beside: Mapping[str, str]) -> tuple[str, str] | 
     return ("sha256", total) if _SUM.fullmatch(total) else None
 
 
-def _json(text: Any) -> Any:
-    return json.loads(base64.b64decode(text, validate=True)) if text else None
+def _record(text: Any) -> dict[str, Any]:
+    """A JSON object of its; {} where it is not there, or damaged."""
+    try:
+        value = json.loads(base64.b64decode(text, validate=True)) if text else None
+    except (ValueError, TypeError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _text(name: str) -> str:
+    return base64.b64decode(name).decode("utf-8", "replace")
 
 
 def _plain(name: Any) -> str:
@@ -246,9 +255,9 @@ def _plain(name: Any) -> str:
     return name
 
 
-def _is(rule: re.Pattern[str], text: Any) -> str:
+def _is(rule: re.Pattern[str], text: Any, what: str = "hash") -> str:
     if not isinstance(text, str) or not rule.fullmatch(text):
-        raise _Lie(f"{text!r} is no hash")
+        raise _Lie(f"{text!r} is no {what}")
     return text
 
 

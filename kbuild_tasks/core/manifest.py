@@ -24,7 +24,12 @@ class Package:
 def packages_sha256(packages: Sequence[Package]) -> str:
     """Equal for equal sets of packages: hex sha256 over "<sha256>  <file>" lines, as sha256sum writes them, in order
     of the names."""
-    lines = [f"{package.sha256}  {package.file}\n" for package in sorted(packages, key=lambda p: p.file)]
+    return sums_sha256({package.file: package.sha256 for package in packages})
+
+
+def sums_sha256(sums: Mapping[str, str]) -> str:
+    """The same, of file name -> sha256."""
+    lines = [f"{total}  {file}\n" for file, total in sorted(sums.items())]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 

@@ -23,6 +23,7 @@ LOOK = 300  # seconds: it counts the objects of two trees
 
 _AS_OWNER = r"""
 [ -d "$there" ] || die "has no $there: what it built was elsewhere, or is gone	doit adopt project=DIRECTORY names it"
+there=$(readlink -e -- "$there") || exit
 export there workdir what trees place
 HOME=/ GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null \
 	setpriv --reuid="$(stat -c %u -- "$there")" --regid="$(stat -c %g -- "$there")" --clear-groups -- sh -uc "$body"
@@ -53,8 +54,8 @@ class Other:
         self._receive(take, what="trees", trees=" ".join(ids))
 
     def files(self, wanted: dict[str, str], top: Path, room: int) -> dict[str, Member]:
-        """Of `wanted`, absolute paths there -> where they go below `top`, those that are there, by where they went; a
-        directory comes with all below it."""
+        """Of `wanted`, absolute paths there -> where they go below `top`, those that are there, by where they went. A
+        directory comes with all below it where that ends in a slash, else it does not (a repository's mirror)."""
 
         def place(name: str) -> str | None:
             path, below = f"/{name}".rstrip("/"), ""
@@ -63,10 +64,12 @@ class Other:
                 below = f"{last}/{below}"
                 if not path:
                     return None
-            where = f"{wanted[path]}/{below}".rstrip("/")
-            return where if inside(where) else None
+            whole = wanted[path].endswith("/")
+            where = f"{wanted[path].rstrip('/')}/{below}".rstrip("/")
+            return where if inside(where) and (whole or not below) else None
 
-        payload = b"".join(os.fsencode(path.removeprefix("/")) + b"\0" for path in wanted)
+        names = [path.strip("/") + "/" * where.endswith("/") for path, where in wanted.items()]
+        payload = b"".join(os.fsencode(name) + b"\0" for name in names)
         return self._unpack(top, place, room, payload, what="files")
 
     def kept(self, names: Iterable[str], top: Path, room: int) -> dict[str, Member]:

@@ -1,12 +1,14 @@
-"""What came from another coordinator: checked beside, then put in place, whole or not at all.
+"""What came from another coordinator, put in place, whole or not at all, once effects/adopt_check.py has passed it.
 
     <state>/adopting/all/state/...       downloads, and what lies in $srcdir beside the tree
     <state>/adopting/files/...           what kbuild made, as effects/keep.py keeps it
     <state>/adopting/all/project/...     config, copies of inputs, packages
     <state>/repo.git                     trees: an object's name is its content, so they go in at once
+    <state>/adopt.placing                {"root", "receipts"}: putting in place goes on, or was ended
 
 Nothing is in use before all of it is on the disk; the receipts, which make it count, are written last, and those that
-were here go first. A run that was ended in between leaves receipts that are missing: what they told of is made here.
+were here go first. A run that was ended in between leaves receipts that are missing, and adopt.placing: while no other
+receipt than those it tells of is here, nothing was built since, and the next adopt may go on over what lies here.
 
 What kbuild made becomes the kept copy of a tree that is not there (effects/keep.py), under our project's name: its
 records are not believed because another project's root stands in them, and they are written anew only where kernel,
@@ -21,27 +23,17 @@ import hashlib
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from kbuild_tasks.core.adoption import Offer, pinned
-from kbuild_tasks.core.errors import KbuildError
 from kbuild_tasks.core.manifest import named
-from kbuild_tasks.effects import built, places, shell, startdir
+from kbuild_tasks.effects import places, shell, startdir
+from kbuild_tasks.effects.adopt_check import Found
 from kbuild_tasks.effects.beside import digests, entries
 from kbuild_tasks.effects.context import Paths
-from kbuild_tasks.effects.files import read_json, write_json
+from kbuild_tasks.effects.files import read_json, read_record, sync_directory, write_json
 from kbuild_tasks.effects.unpack import Member
-
-
-@dataclass
-class Found:
-    """What was taken, for the line that tells of it, and what was not, a line each."""
-
-    sources: list[str] = field(default_factory=list)
-    packages: list[str] = field(default_factory=list)
-    objects: int = 0
-    not_taken: list[str] = field(default_factory=list)
 
 
 def scratch(paths: Paths) -> Path:
@@ -57,18 +49,40 @@ def in_the_way(paths: Paths, stages: Sequence[str]) -> list[str]:
     return [str(path) for path in there if path.exists()]
 
 
-def remove(paths: Paths, stages: Sequence[str], place: str) -> None:
-    """What in_the_way() told of, as far as what comes takes its place: receipts first."""
+def begin(paths: Paths, offer: Offer, stages: Sequence[str], known: Sequence[str]) -> None:
+    """From now on what is here is what adopt leaves; stages: those of which the receipt comes, known: all."""
+    ours = {stage: read_record(paths.receipt(stage)) for stage in known}
+    write_json(_mark(paths), {"root": str(paths.root), "receipts": {**ours, **{s: offer.receipts[s] for s in stages}}})
+
+
+def was_ended(paths: Paths, stages: Sequence[str]) -> bool:
+    """Whether an adopt of this project was ended while it put things in place, and nothing was built since."""
+    told = read_record(_mark(paths))
+    known = told.get("receipts")
+    if told.get("root") != str(paths.root) or not isinstance(known, dict):
+        return False
+    return all(not paths.receipt(s).exists() or read_record(paths.receipt(s)) == known.get(s) for s in stages)
+
+
+def _mark(paths: Paths) -> Path:
+    return paths.state / "adopt.placing"
+
+
+def remove(paths: Paths, stages: Sequence[str], place: str, *, objects: bool, packages: bool) -> None:
+    """What in_the_way() told of, where what comes takes its place: receipts of `stages` first; the kept copy and the
+    tree where objects come, artifacts/ where packages come."""
     for stage in reversed(stages):
         paths.receipt(stage).unlink(missing_ok=True)
     _sync(paths.build)
-    for name in [*named(read_json(paths.artifacts / "manifest.json")), "manifest.json"]:
-        with contextlib.suppress(IsADirectoryError):
-            (paths.artifacts / name).unlink(missing_ok=True)
-    (paths.kept / "kept.json").unlink(missing_ok=True)
-    shutil.rmtree(paths.kept, ignore_errors=True)
-    startdir.remove_tree(paths.builddir / place)
-    places.forget(paths, place)
+    if packages:
+        for name in [*named(read_json(paths.artifacts / "manifest.json")), "manifest.json"]:
+            with contextlib.suppress(IsADirectoryError):
+                (paths.artifacts / name).unlink(missing_ok=True)
+    if objects:
+        (paths.kept / "kept.json").unlink(missing_ok=True)
+        shutil.rmtree(paths.kept, ignore_errors=True)
+        startdir.remove_tree(paths.builddir / place)
+        places.forget(paths, place)
 
 
 def sources(paths: Paths, offer: Offer, came: Mapping[str, Member], found: Found) -> None:
@@ -93,13 +107,23 @@ def beside(paths: Paths, offer: Offer, found: Found) -> None:
     base, home = offer.pkgbase, paths.state / "srcdir"
     came = scratch(paths) / "all" / "state" / "srcdir" / base
     identity = os.readlink(came / startdir.CURRENT) if (came / startdir.CURRENT).is_symlink() else ""
+    theirs = scratch(paths) / "all" / "state" / "pristine" / f"{identity}.json"
+    record = paths.state / "pristine" / f"{identity}.json"
     if not (len(identity) == 64 and identity.isalnum() and (came / identity).is_dir()):
         found.not_taken.append(f"what lies beside {offer.place.rpartition('/')[2]}: it did not come")
+        return
+    if theirs.is_symlink() or read_record(theirs) != dict(results):
+        found.not_taken.append(
+            "what lies beside the tree: of other sources than the receipt tells; it is unpacked anew"
+        )
         return
     for entry in came.iterdir():
         if entry.name not in (startdir.CURRENT, startdir.PREPARED, identity):
             startdir.remove_tree(entry)
     home.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileNotFoundError):  # while it is there, what lies in home counts as checked
+        record.unlink()
+        sync_directory(record.parent)
     startdir.remove_tree(home / base)
     os.replace(came, home / base)
     told = startdir.contents(paths, base, results["sources"])
@@ -113,62 +137,30 @@ def beside(paths: Paths, offer: Offer, found: Found) -> None:
             f"what lies beside the tree: {wrong[0]} is not what the receipt tells; it is unpacked anew"
         )
         return
-    write_json(paths.state / "pristine" / f"{identity}.json", results)
+    write_json(record, results)
     told = digests(entries(home / base / startdir.PREPARED), paths.sources, {})
     if told.items() - offer.receipts.get("patch", offer.receipts["extract"])["results"]["beside"].items():
         startdir.remove_tree(home / base / startdir.PREPARED)
         found.not_taken.append("what prepare() made beside the tree: not what the receipt tells; prepare() runs here")
 
 
-def objects(paths: Paths, offer: Offer, came: Mapping[str, Member], found: Found) -> None:
-    """Make what kbuild made there our kept copy; told as a build that has ended if it is the receipt's."""
-    files = scratch(paths) / "files"
-    listed = {name: member.entry for name, member in came.items()}
-    if offer.objects == "kept":  # a copy that was damaged there does not come back from here either
-        known = offer.kept["files"]
-        listed = {name: entry for name, entry in listed.items() if entry[2:] == known[name][2:]}
-        lost = len(known) - len(listed)
-        directories = list(offer.kept.get("directories", ()))
-    else:
-        lost = 0
-        directories = [d[len(str(files)) + 1 :] for d, below, names in os.walk(files) if not below and not names]
-    tree, results = offer.trees[-1], offer.receipts["compile"]["results"]
-    told = None
-    with contextlib.suppress(OSError, KbuildError):
-        told = {"tree": offer.place, **built.results(files)}
-    if lost:
-        which = f"{lost} file{'' if lost == 1 else 's'} of the last build"
-        found.not_taken.append(f"{which}, not whole there: make makes anew what it needs")
-    elif told != dict(results):
-        found.not_taken.append("what kbuild made: its kernel is not the one that the receipt tells of")
-        return
+def objects(paths: Paths, kept: Mapping[str, Any], found: Found) -> None:
+    """Make what kbuild made there our kept copy, by its kept.json."""
     startdir.remove_tree(paths.kept)
     paths.kept.mkdir(parents=True)
-    os.replace(files, paths.kept / "files")
-    record = None if lost else places.built(paths, tree, results)
-    kept = {"place": offer.place, "tree": tree, "built": record, "files": listed, "directories": sorted(directories)}
+    os.replace(scratch(paths) / "files", paths.kept / "files")
     write_json(paths.kept / "kept.json", kept)
-    found.objects = len(listed)
+    found.objects = len(kept["files"])
 
 
-def packages(paths: Paths, offer: Offer, came: Mapping[str, Member], found: Found) -> bool:
-    """Put the packages in place, the manifest last; False: they are not all there, or not what the receipt tells."""
-    here = {name: came.get(f"project/artifacts/{name}") for name in (*offer.packages, *offer.signatures)}
-    if not offer.manifest:
-        return False
-    for name, member in here.items():
-        total = offer.packages.get(name)
-        if member is None or member.path.is_symlink() or (total and member.content != total):
-            found.not_taken.append(f"{name}: it is not there, or not what the receipt tells")
-            return False
+def packages(paths: Paths, offer: Offer, here: Mapping[str, Member], found: Found) -> None:
+    """Put the packages in place, the manifest last."""
     paths.artifacts.mkdir(parents=True, exist_ok=True)
     for name, member in here.items():
-        assert member is not None
         shutil.move(member.path, paths.artifacts / name)  # the project may be on another disk
     _sync(paths.artifacts)
     write_json(paths.artifacts / "manifest.json", offer.manifest)
     found.packages = list(offer.packages)
-    return True
 
 
 def inputs(paths: Paths, offer: Offer, came: Mapping[str, Member]) -> bool:
@@ -191,6 +183,7 @@ def receipts(paths: Paths, offer: Offer, stages: Sequence[str]) -> None:
     _sync(paths.build)
     for stage in stages:
         write_json(paths.receipt(stage), offer.receipts[stage])
+    _mark(paths).unlink(missing_ok=True)
 
 
 def _sync(directory: Path) -> None:

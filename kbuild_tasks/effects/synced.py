@@ -11,10 +11,11 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from kbuild_tasks.core import adoption, fileset
-from kbuild_tasks.core.adoption import Origin
+from kbuild_tasks.core import fileset
+from kbuild_tasks.core import origin as origins
 from kbuild_tasks.core.errors import KbuildError
 from kbuild_tasks.core.model import STATE_DIR
+from kbuild_tasks.core.origin import Origin
 from kbuild_tasks.effects.files import sha256_file, write_atomic
 
 SETS = Path(STATE_DIR) / "sync"
@@ -38,7 +39,7 @@ def other(root: Path, coordinator: str, sets: Path = SETS) -> Origin | None:
     """The last coordinator but `coordinator` that the project in `root`, or else this machine, was synced by."""
     for place in (root, *_sets(sets)):
         with contextlib.suppress(OSError):
-            origin = adoption.read_origin((place / adoption.ORIGIN).read_bytes())
+            origin = origins.read_origin((place / origins.ORIGIN).read_bytes())
             if origin and origin.coordinator != coordinator:
                 return origin
     return None
@@ -74,7 +75,7 @@ def make_project(directory: Path, wanted: str | None = None, sets: Path = SETS) 
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     with contextlib.suppress(OSError):
-        return source.name, len(_sums(source)), adoption.read_origin((source / adoption.ORIGIN).read_bytes())
+        return source.name, len(_sums(source)), origins.read_origin((source / origins.ORIGIN).read_bytes())
     return source.name, len(_sums(source)), None
 
 

@@ -54,6 +54,8 @@ def unpack(stream: Stream, top: Path, place: Callable[[str], str | None], room: 
                 where = place(member.name)
                 if where is None or member.name in came or (where in made and not member.isdir()):
                     raise NodeRefused(f"the other coordinator sent {member.name!r}, which nobody asked for")
+                if member.size < 0:
+                    raise NodeRefused(f"the other coordinator sent {member.name!r}, which has less than no bytes")
                 room -= member.size
                 if room < 0:
                     raise NodeRefused(f"the other coordinator sends more than {top} has room for")
@@ -62,7 +64,7 @@ def unpack(stream: Stream, top: Path, place: Callable[[str], str | None], room: 
                     _directory(top, where, made)
                 else:
                     came[member.name] = _write(archive, member, top / where)
-    except tarfile.ReadError:
+    except tarfile.TarError:
         raise Torn from None
     return came
 

@@ -10,7 +10,7 @@ from kbuild_tasks.core.errors import ConfigError, KbuildError
 from kbuild_tasks.core.model import Node, Outcome
 
 if TYPE_CHECKING:
-    from kbuild_tasks.core.adoption import Origin
+    from kbuild_tasks.core.origin import Origin
     from kbuild_tasks.plugin.tasks import Pipeline
 
 TASK = "adopt"
@@ -38,9 +38,15 @@ class Adoption:
         }
 
     def hint(self) -> str:
-        """One line for a plan, while nothing was compiled here and another coordinator is known to have; else ""."""
-        origin = None if self.pipeline.receipts.read("compile") else self.known()
+        """One line for a plan, while nothing was built here and another coordinator is known to have; else ""."""
+        from kbuild_tasks.plugin.tasks import STAGES
+
+        origin, paths = self.known(), self.pipeline.project.paths
         if origin is None:
+            return ""
+        from kbuild_tasks.effects import adopted
+
+        if adopted.in_the_way(paths, tuple(STAGES)) and not adopted.was_ended(paths, tuple(STAGES)):
             return ""
         name = origin.coordinator
         if name not in self.pipeline.project.cluster.nodes:
@@ -58,9 +64,12 @@ class Adoption:
         from dataclasses import replace
 
         from kbuild_tasks.effects.files import write_atomic
+        from kbuild_tasks.plugin import run
         from kbuild_tasks.plugin.tasks import STAGES
         from kbuild_tasks.stages import adopt
 
+        if not run.asked_only((TASK,)):  # stages of the same run would be beside it in threads, under the same locks
+            raise KbuildError("adopt runs alone: with it, other tasks were asked for", "doit adopt; then doit")
         self.pipeline.take_lock()
         node, origin = self._source()
         project = self.project or (origin and origin.project)
@@ -71,7 +80,8 @@ class Adoption:
             )
         context = replace(self.pipeline.context(TASK, node), receipts={})
         write_atomic(context.log, f"doit {TASK}\n", durable=False)
-        workdir = origin.workdir if origin and not self.project else str(context.paths.workdir)
+        known = origin and self.project in (None, os.path.normpath(origin.project))
+        workdir = origin.workdir if origin and known else str(context.paths.workdir)
         return adopt.run(context, adopt.Wanted(project, workdir, tuple(STAGES), self.replace))
 
     def _source(self) -> tuple[Node, Origin | None]:

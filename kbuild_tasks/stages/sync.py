@@ -1,6 +1,6 @@
 """sync:<node>: PKGBUILD, series, config and cluster.yaml on a node, as a verified set or not at all.
 
-/var/lib/kbuild-tasks/sync/<id>/ holds the files under their project paths, and who brought them (core/adoption.py,
+/var/lib/kbuild-tasks/sync/<id>/ holds the files under their project paths, and who brought them (core/origin.py,
 ORIGIN); `current` points to the last set, and the one before it is kept. The id is the sha256 of the listing
 (core/fileset.py), so a set that is named right is whole. Two questions: what have you, and, if that is not the wanted
 set, here is what you lack; unchanged content is not sent again, a run with nothing new asks once, and so does one that
@@ -27,12 +27,12 @@ from kbuild_tasks.effects.files import read_record
 from kbuild_tasks.effects.project import Project
 
 if TYPE_CHECKING:
-    from kbuild_tasks.core import adoption, fileset
+    from kbuild_tasks.core import fileset, origin
     from kbuild_tasks.effects import helper
     from kbuild_tasks.effects import node as remote
 else:
     fileset, remote = later("kbuild_tasks.core.fileset"), later("kbuild_tasks.effects.node")
-    adoption, helper = later("kbuild_tasks.core.adoption"), later("kbuild_tasks.effects.helper")
+    origin, helper = later("kbuild_tasks.core.origin"), later("kbuild_tasks.effects.helper")
 
 DEADLINE = 120  # seconds
 LARGEST = 4 << 20  # bytes: a file beside the PKGBUILD that is larger is a source or a package, which nodes do not need
@@ -84,7 +84,7 @@ def run(ctx: Context) -> Outcome:
         return Outcome(f"left out: {why}", run={"left_out": why}, final=False)
     project = Project(ctx.cluster)
     contents = _read(ctx, inputs(project, node))
-    contents[adoption.ORIGIN] = adoption.origin(ctx.cluster, left_out(project))
+    contents[origin.ORIGIN] = origin.origin(ctx.cluster, left_out(project))
     wanted = {path: hashlib.sha256(data).hexdigest() for path, data in contents.items()}
     name = fileset.identity(wanted)
     try:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from kbuild_tasks.core import fileset
-from kbuild_tasks.core.adoption import ORIGIN
 from kbuild_tasks.core.errors import KbuildError
+from kbuild_tasks.core.origin import ORIGIN
 from kbuild_tasks.effects import synced
 
 FILES = {"cluster.yaml": "version: 1\n", "kernel/PKGBUILD": "pkgbase=x\n", "patches/a b'$(x).patch": "one\n"}

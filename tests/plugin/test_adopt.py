@@ -31,6 +31,12 @@ def test_a_plan_names_the_other_coordinator_until_something_was_compiled_here(be
     assert json.loads(bench.doit("plan", "--json"))["adopt"] == ""
 
 
+def test_no_hint_where_this_project_has_built_long_since(bench: Workbench) -> None:
+    """Its last compile may have failed: adopt would be refused all the same."""
+    bench.doit("patch")
+    assert "adopt" not in bench.doit("plan")
+
+
 def test_one_that_is_no_node_any_more(bench: Workbench) -> None:
     (bench.root / "build/origin.json").write_text(json.dumps({**ORIGIN, "coordinator": "n9"}))
     assert "n9 was the coordinator before, and is no node of cluster.yaml any more" in bench.doit("plan")
@@ -44,6 +50,12 @@ def test_what_was_built_here_is_not_overwritten(bench: Workbench) -> None:
     assert f"{bench.root}/build/receipts/extract.json" in out and "doit adopt replace=yes" in out
 
 
+@pytest.mark.parametrize("words", [("package",), ("package", "replace=yes")])
+def test_it_runs_alone(bench: Workbench, words: tuple[str, ...]) -> None:
+    out = bench.doit("adopt", *words, check=1)
+    assert "FAILED adopt        adopt runs alone" in out and "doit adopt; then doit" in out
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -51,6 +63,7 @@ def test_what_was_built_here_is_not_overwritten(bench: Workbench) -> None:
         (["from=n1"], "n1 is this coordinator"),
         (["project=kernel"], "project=kernel: not an absolute path"),
         (["replace=perhaps"], "replace=perhaps: yes or no"),
+        (["from=n1", "replace=yes"], "n1 is this coordinator"),  # words with = are no other tasks
     ],
 )
 def test_words_that_it_does_not_take(bench: Workbench, words: list[str], said: str) -> None:
