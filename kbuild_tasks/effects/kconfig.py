@@ -119,7 +119,8 @@ class Kbuild:
     def release(self) -> str:
         """`make kernelrelease` of the installed .config. Raises KbuildError on what can be no release."""
         synced = self.tree / "include" / "config" / "auto.conf"
-        if _time(synced) < _time(self.config):
+        header = self.tree / "include" / "generated" / "autoconf.h"  # make asks for both, and makes neither alone
+        if _time(synced) < _time(self.config) or not header.is_file():
             self.make("syncconfig")
         said = self.make("kernelrelease", log=False).out.split("\n")
         release = next((line.strip() for line in reversed(said) if line.strip()), "")
