@@ -24,6 +24,7 @@ from kbuild_tasks.core.errors import CommandFailed, ConfigError, KbuildError
 from kbuild_tasks.effects import makepkg, shell
 from kbuild_tasks.effects.files import write_atomic
 
+SHOWN = 100  # characters of a release that is refused
 DEADLINE = 600.0  # seconds; olddefconfig takes 1.5 on an idle machine
 _RELEASE = re.compile(r"[0-9]+\.[0-9]+[A-Za-z0-9._+~-]*")
 
@@ -112,14 +113,25 @@ class Kbuild:
     def config(self) -> Path:
         return self.tree / ".config"
 
-    def install(self, final: str) -> bool:
-        """Put `final` into the tree if other content is there; whether it was."""
-        return replace(self.config, final)
+    def install(self, final: str) -> str:
+        """Put `final` into the tree if other content is there; its release. What release() refuses is taken out again:
+        the former .config is back, with a new time, so that auto.conf follows it."""
+        former = self.config.read_bytes() if self.config.is_file() else None
+        replace(self.config, final)
+        try:
+            return self.release()
+        except KbuildError:
+            if former is None:
+                self.config.unlink()
+            elif former != final.encode():
+                write_atomic(self.config, former)
+            raise
 
     def release(self) -> str:
         """`make kernelrelease` of the installed .config. Raises KbuildError on what can be no release."""
         synced = self.tree / "include" / "config" / "auto.conf"
-        if _time(synced) < _time(self.config):
+        header = self.tree / "include" / "generated" / "autoconf.h"  # make asks for both, and makes neither alone
+        if _time(synced) < _time(self.config) or not header.is_file():
             self.make("syncconfig")
         said = self.make("kernelrelease", log=False).out.split("\n")
         release = next((line.strip() for line in reversed(said) if line.strip()), "")
@@ -130,8 +142,9 @@ class Kbuild:
                 log=str(self.log),
             )
         if len(release) > 64:  # top Makefile, uts_len
+            shown = release if len(release) <= SHOWN else f"{release[:SHOWN]}..."
             raise ConfigError(
-                f"the kernel release {release} has {len(release)} characters, 64 is the most",
+                f"the kernel release {shown} has {len(release)} characters, 64 is the most",
                 "shorten CONFIG_LOCALVERSION",
             )
         return release

@@ -168,7 +168,8 @@ def _leftovers(work: WorkTree, state: State, target: str) -> list[str]:
 
 
 def _remove(top: Path, paths: Sequence[str], git: Git, target: str) -> None:
-    """Remove files, and the directories that the target does not have, with what was compiled in them."""
+    """Remove files, and the directories that the target does not have, with what was compiled in them. Of a directory
+    that kbuild makes itself (a patch may have added a file in include/generated) the rest stays."""
     if not paths:
         return
     real: dict[str, bool] = {}
@@ -182,9 +183,15 @@ def _remove(top: Path, paths: Sequence[str], git: Git, target: str) -> None:
                 if error.errno != errno.ENAMETOOLONG:  # then there never was such a file
                     raise
     wanted = set(names(git("ls-tree", "-r", "-d", "-z", "--name-only", "--full-tree", target).out))
-    for directory in sorted(_parents(paths) - wanted):
-        if is_real_directory(top, directory, {}):
+    gone = [path for path in sorted(_parents(paths) - wanted) if is_real_directory(top, path, {})]
+    inside = generated(git, target, [f"{path}/x" for path in gone])
+    for directory in gone:
+        if f"{directory}/x" not in inside and is_real_directory(top, directory, {}):
             shutil.rmtree(top / directory)
+    for directory in reversed(gone):
+        if f"{directory}/x" in inside:
+            with contextlib.suppress(OSError):  # not empty, or gone with the one above it
+                (top / directory).rmdir()
 
 
 def _parents(paths: Iterable[str]) -> set[str]:

@@ -198,8 +198,7 @@ def _install(ctx: Context, kbuild: Kbuild, text: str, merged: Merged, warnings: 
     final = syntax.parse_config(text)
     copy = ctx.paths.build / "config"
     before = syntax.parse_config(copy.read_text("utf-8")) if copy.is_file() else None
-    kbuild.install(text)
-    release = kbuild.release()
+    release = kbuild.install(text)
     replace(copy, text)
     return Outcome(
         f"{release}; {len(merged.requests)} requested options proven; {_changes(before, final)}",

@@ -106,3 +106,49 @@ def test_macros_of_a_definition(tmp_path: Path) -> None:
     assert explainer.macros("Kconfig:12") == []
     assert explainer.macros("gone:1") == ()
     assert explainer.macros("Kconfig") == ()
+
+
+MAKEFILE = """\
+syncconfig:
+\t@echo sync >>said
+\t@mkdir -p include/config include/generated; cp .config include/config/auto.conf
+\t@touch include/generated/autoconf.h
+kernelrelease:
+\t@cat include/config/auto.conf
+"""
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> Kbuild:
+    """A tree whose release is its .config."""
+    (tmp_path / "linux").mkdir()
+    (tmp_path / "linux" / "Makefile").write_text(MAKEFILE)
+    return kbuild(tmp_path / "linux")
+
+
+def test_make_syncs_where_one_of_its_two_files_is_missing(fake: Kbuild) -> None:
+    said = fake.tree / "said"
+    assert fake.install("6.1.0") == "6.1.0"
+    assert fake.install("6.1.0") == "6.1.0"
+    assert said.read_text() == "sync\n"
+    (fake.tree / "include/generated/autoconf.h").unlink()
+    assert fake.install("6.1.0") == "6.1.0"
+    assert said.read_text() == "sync\nsync\n"
+
+
+@pytest.mark.parametrize("bad", ["6.1.0-" + "x" * 300, "none"])
+def test_a_release_that_is_refused_is_not_installed(fake: Kbuild, bad: str) -> None:
+    with pytest.raises(KbuildError):
+        fake.install(bad)
+    assert not fake.config.exists()
+    fake.install("6.1.0")
+    with pytest.raises(KbuildError) as caught:
+        fake.install(bad)
+    assert fake.config.read_text() == "6.1.0"
+    assert len(caught.value.message) < 170
+    assert fake.release() == "6.1.0"
+
+
+def test_the_length_of_a_release_that_is_refused_is_told(fake: Kbuild) -> None:
+    with pytest.raises(ConfigError, match=r"^the kernel release 6\.1x{97}\.\.\. has 303 characters, 64 is the most$"):
+        fake.install("6.1" + "x" * 300)

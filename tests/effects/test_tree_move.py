@@ -133,6 +133,18 @@ def test_the_directory_of_a_dropped_driver_goes_with_its_objects(lab):
     lab.check(FILES)
 
 
+def test_of_a_directory_that_kbuild_makes_only_the_file_of_the_dropped_patch_goes(lab):
+    added = {"include/generated/x.h": b"1\n", "include/generated/deep/er/y.h": b"2\n", "drivers/own/z.c": b"3\n"}
+    patched = lab.trees.import_directory(write_tree(lab.place / "patched", {**FILES, **added}))
+    lab.move(patched)
+    add_products(lab.build)
+    (lab.build / "drivers/own/z.o").write_bytes(b"\x7fELF")
+    assert lab.move(lab.old) == []
+    lab.check(FILES, PRODUCTS)
+    assert not (lab.build / "include/generated/deep").exists()
+    assert not (lab.build / "drivers/own").exists()
+
+
 def test_the_same_tree_again_writes_nothing(lab):
     lab.move(lab.old)
     before = times(lab.build)

@@ -277,5 +277,9 @@ def test_missing_files_and_trees(lab: Lab) -> None:
 
 def test_a_release_that_is_too_long(lab: Lab) -> None:
     lab.write("f.config", f'CONFIG_LOCALVERSION="-{"x" * 60}"\n')
+    lab.run()
+    before = lab.final()
     with pytest.raises(KbuildError, match="64"):
         lab.run(fragments=("f.config",))
+    assert lab.final() == before
+    assert lab.run().results["kernelrelease"].endswith("-base")
