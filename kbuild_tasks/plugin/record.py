@@ -135,7 +135,7 @@ class Recorder:
         if self.acted and self.tasks and lock.mine(build / ".lock"):
             from kbuild_tasks.plugin import keep
 
-            for line in keep.keep(self.pipeline.project.paths, self.tasks, self.times, self.started):
+            for line in keep.keep(self.pipeline.project.paths, self.tasks, self.times, self.started, self.known):
                 self._once(line)
 
     def warn(self, text: str) -> None:

@@ -214,6 +214,8 @@ def _warnings(told: Material) -> list[Trouble]:
     """Warnings of what made the artifacts, each once."""
     seen: dict[str, list[str]] = {}
     for name, entry in told.acted.items():
+        if told.nodes.get(name.partition(":")[2], {}).get("state") == "left-out":
+            continue  # that is told, and younger
         for line in strings(entry.get("warnings")):
             seen.setdefault(line, []).append(name)
     by_task: dict[str, list[str]] = {}

@@ -33,6 +33,14 @@ def test_each_task_keeps_the_last_thing_that_it_did(tmp_path: Path) -> None:
     }
 
 
+def test_a_task_that_is_no_more_is_forgotten(tmp_path: Path) -> None:
+    paths = Paths(tmp_path, tmp_path / "work", tmp_path / "state")
+    done = {"state": "done"}
+    keep.keep(paths, {"sync:k3": done, "patch": done}, {"sync:k3": [1.0, 2.0], "patch": [1.0, 2.0]}, 0.0)
+    keep.keep(paths, {"patch": done}, {"patch": [3.0, 4.0]}, 3.0, {"patch", "sync:k2"})
+    assert list(json.loads((tmp_path / "build/last-done.json").read_text())["tasks"]) == ["patch"]
+
+
 def test_a_damaged_record_begins_anew_and_one_that_cannot_be_written_fails_no_run(tmp_path: Path) -> None:
     paths = Paths(tmp_path, tmp_path / "work", tmp_path / "state")
     file = tmp_path / "build/last-done.json"

@@ -188,6 +188,15 @@ def test_busy_slots_are_those_of_the_compile_phase() -> None:
     assert _busy(spans, replace(line, phases=()), 1) == "–"
 
 
+@pytest.mark.parametrize(
+    ("state", "titles"), [("left-out", ["k3 took no part in the last build"]), ("ready", ["prepare:k3 warned"])]
+)
+def test_a_node_that_is_left_out_shows_that_and_not_what_it_warned_before(state: str, titles: list[str]) -> None:
+    done = {"tasks": {"prepare:k3": {"state": "done", "warnings": ["little memory"]}}}
+    told = replace(NOTHING, nodes={"k3": {"state": state}}, done=done)
+    assert [trouble.title for trouble in troubles(told)] == titles
+
+
 def test_one_cause_of_many_failures_is_told_once() -> None:
     failed = {"state": "failed", "why": ["no answer"]}
     told = replace(NOTHING, last_run={"tasks": {"verify:k1": failed, "verify:k2": failed, "x": {"state": "held"}}})
