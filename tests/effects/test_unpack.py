@@ -97,3 +97,22 @@ def test_one_that_was_cut_short(tmp_path: Path, length: int) -> None:
 def test_one_that_is_no_tar(tmp_path: Path) -> None:
     with pytest.raises(Torn):
         take(tmp_path, b"\x01" * 20480)
+
+
+@pytest.mark.parametrize("size", [-1, -512, -100000])
+def test_one_that_has_less_than_no_bytes(tmp_path: Path, size: int) -> None:
+    """It would give room to others."""
+    info = tarfile.TarInfo("a")
+    info.size = size
+    data = info.tobuf(tarfile.GNU_FORMAT) + bytes(10240)
+    with pytest.raises((NodeRefused, Torn)):
+        take(tmp_path, data)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_header_that_tarfile_does_not_take(tmp_path: Path) -> None:
+    data = bytearray(tar(("a", b"x"), comment="abc"))
+    at = data.index(b" comment=")
+    data[at - 2 : at] = b"xx"  # the length of a pax record
+    with pytest.raises((NodeRefused, Torn)):
+        take(tmp_path, bytes(data))
