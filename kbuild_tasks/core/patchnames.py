@@ -18,8 +18,17 @@ _TIME = re.compile(rb"(?:\t| +(?=\d{4}-\d\d-\d\d \d\d:\d\d|(?:Mon|Tue|Wed|Thu|Fr
 _EPOCH = re.compile(rb"(19(?:69-12-31|70-01-01)) (\d\d):(\d\d):00(?:\.0+)?(?: ([-+])(\d\d):?(\d\d))?\s*$")
 
 
+_RELATIVE = "make it again in the top directory of the source: git diff, or diff -ru a b"
+_OUT = "take this file out of the patch: a patch changes files of the kernel's source only"
+_RENAME = "give the file another name, and make the patch again"
+
+
 class BadName(ValueError):
     """A name that is refused; the text is the rest of a sentence that starts with the patch."""
+
+    def __init__(self, text: str, hint: str | None = None) -> None:
+        super().__init__(text)
+        self.hint = hint
 
 
 def quote(path: str) -> bytes:
@@ -79,7 +88,7 @@ def strip(raw: bytes) -> str:
     """One directory off, as -p1 does, and checked. Raises BadName."""
     head, slash, rest = raw.partition(b"/")
     if not head:
-        raise BadName(f"names the absolute path {show(raw)}")
+        raise BadName(f"names the absolute path {show(raw)}", _RELATIVE)
     rest = rest.lstrip(b"/")
     if not slash or not rest:
         raise BadName(f"names {show(raw)}, which has no directory to strip (patches are applied with -p1)")
@@ -94,13 +103,13 @@ def inside(raw: bytes) -> str:
         raise BadName(f"names {show(raw)}, which is not UTF-8") from None
     parts = path.split("/")
     if path.startswith("/"):
-        raise BadName(f"names the absolute path {show(raw)}")
+        raise BadName(f"names the absolute path {show(raw)}", _RELATIVE)
     if ".." in parts:
-        raise BadName(f"names {show(raw)}, which leaves the tree")
+        raise BadName(f"names {show(raw)}, which leaves the tree", _OUT)
     if any(part.lower() == ".git" for part in parts):
-        raise BadName(f"names {show(raw)}: with a .git in the tree, kbuild would change the release")
+        raise BadName(f"names {show(raw)}: with a .git in the tree, kbuild would change the release", _OUT)
     if "\n" in path or "\r" in path or "\0" in path:
-        raise BadName(f"names {show(raw)}: a line end in a file name")
+        raise BadName(f"names {show(raw)}: a line end in a file name", _RENAME)
     if any(part in ("", ".") for part in parts):
         raise BadName(f"names {show(raw)}, which is not a plain path")
     if len(raw) > PATH_BYTES or any(len(part) > NAME_BYTES for part in raw.split(b"/")):

@@ -15,6 +15,7 @@ _MOVE = re.compile(rb"(rename|copy) (from|to|old|new) (.*)$")
 _INDEX = re.compile(rb"index ([0-9a-f]+)\.\.([0-9a-f]+)(?: \d{6})?\s*$")
 _OTHER = re.compile(rb"(?:similarity|dissimilarity) index \d+%\s*$")
 _MODES = ("100644", "100755", "120000")
+ODD_MODE = "take it out of the patch (160000 is a submodule: bring its files), or make it 100644 or 100755"
 AGAIN = "make it again: git diff --binary --full-index, or git format-patch"
 
 
@@ -39,7 +40,7 @@ class _Reader:
         try:
             return read(raw)
         except BadName as refused:
-            raise self.error(str(refused)) from None
+            raise self.error(str(refused), refused.hint) from None
 
     def files(self) -> tuple[FilePatch, ...]:
         found: list[FilePatch] = []
@@ -95,7 +96,7 @@ class _Reader:
                 raw, gone = from_header(self.line()[4:])
                 sides.append((None if raw == b"/dev/null" else strip(raw), gone))
             except BadName as refused:
-                raise self.error(str(refused)) from None
+                raise self.error(str(refused), refused.hint) from None
             self.at += 1
         return sides[0], sides[1]
 
@@ -160,7 +161,7 @@ class _Reader:
             if match := _MODE.match(line):
                 modes[match[1].decode()] = mode = match[2].decode()
                 if mode not in _MODES:
-                    raise self.error(f"file mode {mode}: only files and symbolic links can be patched")
+                    raise self.error(f"file mode {mode}: only files and symbolic links can be patched", ODD_MODE)
             elif match := _MOVE.match(line):
                 moves["kind"] = match[1].decode()
                 side = {b"old": "from", b"new": "to"}.get(match[2], match[2].decode())

@@ -14,6 +14,7 @@ from kbuild_tasks.core.patchfile import FilePatch, Patch
 from kbuild_tasks.core.patchfit import first_misfit
 
 SHOWN_FILES = 4
+_VERBS = {"rename": "renames", "copy": "copies"}
 
 
 def refusal(
@@ -70,7 +71,7 @@ def _tell(
     if file.old is None or file.kind in ("rename", "copy"):
         new = file.new or ""
         if read(new) is not None and file.certain:
-            verb = "makes" if file.old is None else f"{file.kind}s {file.old} to"
+            verb = "makes" if file.old is None else f"{_VERBS.get(file.kind)} {file.old} to"
             maker = _last(series[:position], lambda f: f.new == new and f.kind in ("add", "rename", "copy"))
             return [
                 f"{new}: the patch {verb} this file, and it is there already" + (f", from {maker}" if maker else "")

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import shlex
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -193,7 +194,14 @@ def run(
     if code == 0:
         return
     lines = list(last)
-    message, hint = no_space(lines, paths) or explain(lines) or (f"{what} failed with status {code}", None)
+    message, hint = (
+        no_space(lines, paths)
+        or explain(lines)
+        or (
+            f"{what} failed with status {code}",
+            f"read {log}, correct {what}, then doit" if "()" in what else None,
+        )
+    )
     raise CommandFailed(message, hint, evidence=evidence(lines), log=str(log), code=code)
 
 
@@ -218,7 +226,11 @@ def no_space(lines: Sequence[str], paths: Paths) -> tuple[str, str | None] | Non
 
 
 def evidence(lines: Sequence[str]) -> list[str]:
-    """The last lines that say what happened, without which of its own steps makepkg was in and "Aborting..."."""
+    """The last lines that say what happened, without which of its own steps makepkg was in and "Aborting..."; where a
+    function failed, without what makepkg told before it."""
     said = ("Aborting...", "==> ERROR: A failure occurred in ")
+    if any(line.startswith(said[1]) for line in lines):
+        starts = [n for n, line in enumerate(lines) if re.fullmatch(r"==> Starting \S+\(\)\.\.\.", line.rstrip())]
+        lines = lines[starts[-1] + 1 :] if starts else lines
     told = [line for line in lines if line.strip() and not line.strip().startswith(said)]
     return told[-EVIDENCE_LINES:]

@@ -94,6 +94,8 @@ def converse(cluster: Cluster, node: Node, argv: list[str], data: bytes, word: s
     found = re.search(rf"@@{word} start\n(.*?)\n@@{word} end (\d+)\n", done.out, re.DOTALL)
     if found:
         return _answer(node, found[1], int(found[2]), done.err)
+    if node.connection != "local" and done.code < 0:
+        raise ended(node, done)
     if f"@@{word} start" in done.out:
         raise NodeUnreachable(f"{node.name} was lost in the middle of the work", "is it switched on?",
                               evidence=done.err.splitlines()[-4:])  # fmt: skip
@@ -170,6 +172,13 @@ def failure(node: Node, status: int, stderr: str) -> NodeRefused | CommandFailed
         refused.word = word
         return refused
     return CommandFailed(f"{node.name} ended the script with status {status}", evidence=evidence, code=status)
+
+
+def ended(node: Node, done: shell.Done) -> NodeUnreachable:
+    """The ssh client of this machine was killed: of the node it says nothing."""
+    return NodeUnreachable(
+        f"the ssh to {node.name} was ended by signal {-done.code}", "doit again", evidence=done.err.splitlines()[-4:]
+    )
 
 
 def not_started(cluster: Cluster, node: Node, done: shell.Done) -> NotAdmitted:

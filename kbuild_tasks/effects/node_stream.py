@@ -117,6 +117,8 @@ def receive(
         return taken[0]
     if not begun and node.connection != "local" and code == 255:
         raise ssh.unreachable(node, cluster.ssh, err)
+    if not begun and node.connection != "local" and code < 0:
+        raise remote.ended(node, shell.Done(code, "", err, 0.0))
     if not begun:
         raise remote.not_started(cluster, node, shell.Done(code, "", err, 0.0))
     raise NodeUnreachable(

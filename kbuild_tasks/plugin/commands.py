@@ -10,6 +10,7 @@ from doit.cmd_base import DoitCmdBase
 
 from kbuild_tasks.core.errors import KbuildError
 from kbuild_tasks.core.visible import visible
+from kbuild_tasks.plugin.stream import guarded
 
 SHOWN_OBJECTS = 12
 
@@ -45,13 +46,12 @@ class Plan(DoitCmdBase):
     def execute(self, params: Any, args: list[str]) -> Any:
         return _refused(self.name, args) or super().execute(params, args)
 
+    @guarded
     def _execute(self, as_json: bool) -> int:
         from kbuild_tasks.plugin import plan, rollout_status
         from kbuild_tasks.plugin.backend import told
-        from kbuild_tasks.plugin.stream import Guarded
         from kbuild_tasks.plugin.tasks import current
 
-        self.outstream: Any = Guarded(self.outstream)
         current().learn(*told(self.dep_manager))
         steps = plan.plan(current())
         rollout = rollout_status.plan(current())
@@ -96,13 +96,12 @@ class Status(DoitCmdBase):
     def execute(self, params: Any, args: list[str]) -> Any:
         return _refused(self.name, args) or super().execute(params, args)
 
+    @guarded
     def _execute(self, as_json: bool, ask: bool) -> int:
         from kbuild_tasks.plugin import status
         from kbuild_tasks.plugin.backend import told
-        from kbuild_tasks.plugin.stream import Guarded
         from kbuild_tasks.plugin.tasks import current
 
-        self.outstream: Any = Guarded(self.outstream)
         try:
             current().learn(*told(self.dep_manager))
             value = status.status(current(), ask)
@@ -127,15 +126,14 @@ class Report(DoitCmdBase):
     def execute(self, params: Any, args: list[str]) -> Any:
         return _refused(self.name, args) or super().execute(params, args)
 
+    @guarded
     def _execute(self) -> int:
         import os
 
         from kbuild_tasks.plugin import report
         from kbuild_tasks.plugin.backend import told
-        from kbuild_tasks.plugin.stream import Guarded
         from kbuild_tasks.plugin.tasks import current
 
-        self.outstream: Any = Guarded(self.outstream)
         try:
             current().learn(*told(self.dep_manager))
             path = report.write(current())

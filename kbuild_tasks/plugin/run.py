@@ -1,4 +1,5 @@
-"""doit's commands that write its database or the project: run with a record, the others only while no run goes on.
+"""doit's commands that write its database or the project: run with a record, the others only while no run goes on;
+and list and info, whose output may be gone.
 
 They take the place of doit's own of the same name (entry points, pyproject.toml), and are those wherever dodo.py
 makes no Pipeline.
@@ -17,6 +18,8 @@ from doit.cmd_base import DoitCmdBase
 from doit.cmd_clean import Clean as DoitClean
 from doit.cmd_forget import Forget as DoitForget
 from doit.cmd_ignore import Ignore as DoitIgnore
+from doit.cmd_info import Info as DoitInfo
+from doit.cmd_list import List as DoitList
 from doit.cmd_resetdep import ResetDep as DoitResetDep
 from doit.cmd_run import Run as DoitRun
 
@@ -85,7 +88,7 @@ def _locked(command: type[DoitCmdBase]) -> type[DoitCmdBase]:
         from kbuild_tasks.effects import lock
         from kbuild_tasks.effects.files import unreadable
         from kbuild_tasks.plugin.backend import AtomicJson
-        from kbuild_tasks.plugin.stream import Guarded
+        from kbuild_tasks.plugin.stream import guarded
 
         pipeline = _loaded()
         if pipeline is not None and not options.get("dryrun"):
@@ -98,14 +101,34 @@ def _locked(command: type[DoitCmdBase]) -> type[DoitCmdBase]:
                 sys.stderr.write((error if isinstance(error, KbuildError) else unreadable(error)).render() + "\n")
                 return 1
             AtomicJson.forgetting = True
-        if pipeline is not None:
-            self.outstream = Guarded(self.outstream)
-        return command._execute(self, *args, **options)
+        return guarded(command._execute)(self, *args, **options)
 
     return type(command.__name__, (command,), {"_execute": execute, "name": command.get_name()})
 
 
 Clean, Forget, Ignore, ResetDep = (_locked(command) for command in (DoitClean, DoitForget, DoitIgnore, DoitResetDep))
+
+
+def _told(command: type[DoitCmdBase]) -> type[DoitCmdBase]:
+    """The same command, whose output may be full or closed."""
+
+    def execute(self: Any, params: Any, args: list[str]) -> Any:
+        from kbuild_tasks.plugin.stream import reserve
+
+        reserve()
+        return command.execute(self, params, args)
+
+    @functools.wraps(command._execute)
+    def _execute(self: Any, *args: Any, **options: Any) -> Any:
+        from kbuild_tasks.plugin.stream import guarded
+
+        return guarded(command._execute)(self, *args, **options)
+
+    body = {"execute": execute, "_execute": _execute, "name": command.get_name()}
+    return type(command.__name__, (command,), body)
+
+
+List, Info = _told(DoitList), _told(DoitInfo)
 
 
 def _loaded() -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import sys
@@ -17,8 +18,10 @@ class Guarded:
     standard error; the run goes on, for what counts is in build/, and ends with a status other than 0.
     """
 
-    def __init__(self, stream: Any) -> None:
+    def __init__(self, stream: Any, of_run: bool = True) -> None:
         self._stream = stream
+        self._of_run = of_run
+        self._closed = stream is None and not of_run  # who asks for a list and shuts the door is told; a run goes on
         self.failed = False
         if hasattr(stream, "reconfigure"):  # what a terminal of another encoding does not have is told as an escape
             stream.reconfigure(errors="backslashreplace")
@@ -36,6 +39,9 @@ class Guarded:
         return getattr(self._stream, name)
 
     def _try(self, work: Any) -> None:
+        if self._closed:
+            self._closed, self.failed = False, True
+            warn("standard output cannot be written: it is closed")
         if self._stream is None:
             return
         try:
@@ -46,7 +52,8 @@ class Guarded:
         except OSError as error:
             self._divert()
             self.failed = True
-            warn(f"standard output cannot be written: {error.strerror}; build/last-run.json has what was done")
+            record = "; build/last-run.json has what was done" if self._of_run else ""
+            warn(f"standard output cannot be written: {error.strerror}{record}")
 
     def _divert(self) -> None:
         """What is still in the stream's buffer goes to /dev/null, or Python would complain of it at its end."""
@@ -57,6 +64,22 @@ class Guarded:
             os.close(null)
         except (OSError, ValueError, AttributeError):
             pass  # not a stream of the system's
+
+
+def guarded(execute: Any) -> Any:
+    """_execute of a command that makes no run: what it could not tell ends it with a status other than 0."""
+
+    @functools.wraps(execute)  # doit reads the names of its parameters
+    def wrapped(self: Any, *args: Any, **options: Any) -> Any:
+        reserve()
+        self.outstream = Guarded(self.outstream, of_run=False)
+        try:
+            status = execute(self, *args, **options)
+        finally:
+            self.outstream.flush()
+        return status or int(self.outstream.failed)
+
+    return wrapped
 
 
 def reserve() -> None:

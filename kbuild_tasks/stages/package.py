@@ -188,7 +188,8 @@ def explain(lines: Sequence[str]) -> tuple[str, str | None] | None:
         if error == line and not line.startswith("==> WARNING: Failed to sign"):
             continue
         if error.startswith("A failure occurred in "):
-            return f"{error.removeprefix('A failure occurred in ').rstrip('.')} of the PKGBUILD failed", None
+            what = f"{error.removeprefix('A failure occurred in ').rstrip('.')} of the PKGBUILD"
+            return f"{what} failed", f"read the log, correct {what}, then doit"
         if error.startswith("The key "):
             key = error.removeprefix("The key ").partition(" ")[0]
             return f"the secret key {key} is not in this user's keyring", "build.sign_key must be one of gpg -K"

@@ -2,7 +2,7 @@
 
 A worker that is down, refuses, or has another compiler is left out with one line that names cause and fix: the build
 goes on without it. Only the coordinator being unfit is an error. Either way build/facts/<node>.json tells:
-{"node", "state": "ready" | "left-out", "reached": bool, "why", "hint", "facts", "mode", "at": epoch}, and
+{"node", "state": "ready" | "left-out", "reached": bool, "why", "hint", "facts", "mode", "at": epoch, "run": token}, and
 "unsure": true where the node was too slow: it may be in build mode by now.
 
 facts  "cores", "memory", "available", "disk_free" (bytes), "fstype", "source", "mountpoint" of the workdir,
@@ -40,7 +40,7 @@ def run(ctx: Context) -> Outcome:
     assert ctx.node is not None
     node = ctx.node
     record: dict[str, Any] = {"node": node.name, "state": "left-out", "reached": False, "why": "", "hint": None}
-    record |= {"facts": {}, "mode": {}, "at": time.time()}
+    record |= {"facts": {}, "mode": {}, "at": time.time(), "run": owner.TOKEN}
     try:
         if ctx.cluster.ssh.sudo == "helper" and node.name != ctx.cluster.build.coordinator:
             raise NodeRefused(f"{node.name} gets the kernel and does not compile: ssh.sudo is helper")

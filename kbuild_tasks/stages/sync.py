@@ -15,13 +15,13 @@ import functools
 import hashlib
 import io
 import os
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kbuild_tasks.core.errors import KbuildError, NodeUnreachable
 from kbuild_tasks.core.later import later
 from kbuild_tasks.core.model import STATE_DIR, Inputs, Node, Outcome
+from kbuild_tasks.effects import owner
 from kbuild_tasks.effects.context import Context
 from kbuild_tasks.effects.files import read_record
 from kbuild_tasks.effects.project import Project
@@ -37,7 +37,6 @@ else:
 DEADLINE = 120  # seconds
 LARGEST = 4 << 20  # bytes: a file beside the PKGBUILD that is larger is a source or a package, which nodes do not need
 AT_ONCE = 1 << 20  # bytes of a set that are sent unasked to a node of which nothing is known
-STILL_DOWN = 60  # seconds for which prepare's "not reached" is believed: not every stage waits for the same dead node
 
 
 def inputs(project: Project, node: Node) -> Inputs:
@@ -81,7 +80,7 @@ def run(ctx: Context) -> Outcome:
     if not coordinator and ctx.cluster.ssh.sudo == "helper":
         return Outcome("is not synced: ssh.sudo is helper, so it does not compile")
     if not coordinator and (why := _still_down(ctx, node)):
-        return Outcome(f"left out: {why}", run={"left_out": why}, final=False)
+        return Outcome(f"left out: {'; '.join(why)}", run={"left_out": why[0]}, final=False)
     project = Project(ctx.cluster)
     contents = _read(ctx, inputs(project, node))
     contents[origin.ORIGIN] = origin.origin(ctx.cluster, left_out(project))
@@ -129,11 +128,12 @@ def _unknown(ctx: Context, node: Node) -> bool:
     return not (isinstance(facts, dict) and facts.get("sync"))
 
 
-def _still_down(ctx: Context, node: Node) -> str | None:
+def _still_down(ctx: Context, node: Node) -> list[str]:
+    """What prepare has found in this run, and its hint: not every stage waits for the same dead node."""
     record = read_record(ctx.paths.facts(node.name))
-    if record.get("reached") or not record.get("why"):
-        return None
-    return str(record["why"]) if time.time() - record.get("at", 0) < STILL_DOWN else None
+    if record.get("reached") or record.get("run") != owner.TOKEN:
+        return []
+    return [str(record[key]) for key in ("why", "hint") if record.get(key)]
 
 
 def _read(ctx: Context, declared: Inputs) -> dict[str, bytes]:

@@ -90,6 +90,8 @@ def test_a_failing_function(world):
     error = raised.value
     assert error.message == "build() of the PKGBUILD failed with status 4"
     assert error.evidence[-1] == "/usr/bin/gcc"
+    assert not [line for line in error.evidence if line.startswith("==> ")]
+    assert error.hint == f"read {error.log}, correct build() of the PKGBUILD, then doit"
     assert error.code == 4
     assert error.log and "the end" not in Path(error.log).read_text()
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from kbuild_tasks.core.errors import KbuildError, NodeRefused
+from kbuild_tasks.core.errors import KbuildError, NodeRefused, NodeUnreachable
 from kbuild_tasks.core.model import Build, Cluster, Kernel, Node, Ssh, Workdir
 from kbuild_tasks.effects import node as remote
 from kbuild_tasks.effects import ssh
@@ -225,3 +225,13 @@ def test_scripts_are_ascii_posix_shell():
         assert path.read_text("ascii")
         subprocess.run(["dash", "-n", path], check=True)
         subprocess.run(["bash", "--posix", "-n", path], check=True)
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_an_ssh_that_is_killed_here_says_nothing_of_the_account_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begun: bool
+):
+    start = "printf '@@word start\\n'; " if begun else ""
+    with pytest.raises(NodeUnreachable, match=r"^the ssh to kubenode2 was ended by signal 15$") as caught:
+        remote.converse(cluster(tmp_path), WORKER, ["sh", "-c", f"{start}kill -15 $$"], b"", "word", 5)
+    assert caught.value.hint == "doit again"

@@ -62,6 +62,13 @@ def test_a_full_disk_behind_standard_output_is_told_once(bench) -> None:
     assert released(bench.trace())
 
 
+@pytest.mark.parametrize(("where", "why"), [(">/dev/full", "No space left on device"), (">&-", "it is closed")])
+@pytest.mark.parametrize("command", ["list", "info patch", "plan", "status", "clean", "forget"])
+def test_what_a_command_could_not_tell_is_one_sentence_and_a_status(bench, command: str, where: str, why: str) -> None:
+    status, told = in_shell(bench, f'"$@" {command} {where}')
+    assert (status, told) == (1, f"         warning: standard output cannot be written: {why}\n")
+
+
 def test_state_that_cannot_be_written_loses_no_run(bench) -> None:
     for name in (".doit.json", "last-run.json"):
         (bench.root / "build" / name).mkdir(parents=True)

@@ -145,6 +145,9 @@ def test_refused_by_makepkg(world, old, new, message):
     error = refusal(world)
     assert error.message.startswith(message)
     assert error.log
+    if "PKGBUILD" in message:
+        assert error.hint == "read the log, correct package_linux-small() of the PKGBUILD, then doit"
+        assert not [line for line in error.evidence if line.startswith("==> Starting")]
 
 
 def test_modules_of_another_kernel(world):

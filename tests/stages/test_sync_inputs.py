@@ -10,6 +10,7 @@ import pytest
 from kbuild_tasks.core.errors import KbuildError, NodeRefused, NodeUnreachable
 from kbuild_tasks.core.model import Build, Cluster, Kernel, Node, Ssh, Workdir
 from kbuild_tasks.effects import node as remote
+from kbuild_tasks.effects import owner
 from kbuild_tasks.effects.context import Context, Paths
 from kbuild_tasks.effects.files import read_json, write_json
 from kbuild_tasks.effects.project import Project
@@ -84,9 +85,11 @@ def test_equal_contents_are_equal_bytes() -> None:
     assert sync._tar({"a": b"1", "b": b"2"}) == sync._tar({"a": b"1", "b": b"2"})
 
 
-@pytest.mark.parametrize(("age", "reached", "asked"), [(5, False, False), (500, False, True), (5, True, True)])
+@pytest.mark.parametrize(
+    ("run", "reached", "asked"), [("this", False, False), ("another", False, True), ("this", True, True)]
+)
 def test_a_node_that_was_just_found_down_is_not_waited_for_again(
-    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, age: int, reached: bool, asked: bool
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, run: str, reached: bool, asked: bool
 ) -> None:
     calls = []
 
@@ -95,12 +98,14 @@ def test_a_node_that_was_just_found_down_is_not_waited_for_again(
         raise NodeUnreachable("kubenode2 is down", "switch it on")
 
     monkeypatch.setattr(remote, "ask", down)
+    monkeypatch.setattr(owner, "TOKEN", "this")
     ctx = context(cluster, "sync")
-    write_json(ctx.paths.facts("kubenode2"), {"reached": reached, "why": "kubenode2 was down", "at": time.time() - age})
+    record = {"reached": reached, "why": "kubenode2 was down", "hint": "plug it in", "at": time.time(), "run": run}
+    write_json(ctx.paths.facts("kubenode2"), record)
     outcome = sync.run(ctx)
     assert outcome.final is False
     assert bool(calls) == asked
-    expected = "left out: kubenode2 is down; switch it on" if asked else "left out: kubenode2 was down"
+    expected = "left out: kubenode2 is down; switch it on" if asked else "left out: kubenode2 was down; plug it in"
     assert outcome.message == expected
 
 
