@@ -8,6 +8,7 @@ import signal
 import sys
 from typing import Any
 
+from kbuild_tasks.core.errors import KbuildError
 from kbuild_tasks.plugin import interrupt
 
 
@@ -75,6 +76,9 @@ def guarded(execute: Any) -> Any:
         self.outstream = Guarded(self.outstream, of_run=False)
         try:
             status = execute(self, *args, **options)
+        except KbuildError as error:
+            self.outstream.write(error.render() + "\n")
+            status = 1
         finally:
             self.outstream.flush()
         return status or int(self.outstream.failed)

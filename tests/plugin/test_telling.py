@@ -170,3 +170,10 @@ def lost(paths, results):
     (built.root / "dodo.py").write_text(closed + dodo.replace("fake_stages.install()\n", late))
     assert "/x.state/repo.git/HEAD: Permission denied" in built.doit("plan", check=1)
     assert "Traceback" not in built.doit("status", check=None)
+
+
+def test_a_dodo_that_makes_no_pipeline_is_told(built) -> None:
+    (built.root / "dodo.py").write_text("def task_x():\n    return {'actions': None}\n")
+    for command in ("plan", "status"):
+        out = built.doit(command, check=1)
+        assert "dodo.py makes no Pipeline" in out and "Traceback" not in out
