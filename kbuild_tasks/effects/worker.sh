@@ -110,7 +110,9 @@ furnish() {  # the tmpfs, and in it a directory for distccd's user
 	fi
 	if [ "$mount" = yes ] && ! ours_mounted "$workdir"; then
 		mount -t tmpfs -o "size=$size,mode=0755,nosuid,nodev" kbuild-tasks "$workdir" || {
-			mount=no size=0 disk_why=mount
+			# What lies below was not looked at, for the tmpfs would have lain over it.
+			mount=no size=0 disk_why=mount tmp=$state/distccd
+			record
 		}
 	fi
 	if [ "$access" = 0700 ]; then set -- -o "$uid"; else set --; fi

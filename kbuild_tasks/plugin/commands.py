@@ -8,7 +8,6 @@ from typing import Any
 
 from doit.cmd_base import DoitCmdBase
 
-from kbuild_tasks.core.errors import KbuildError
 from kbuild_tasks.core.visible import visible
 from kbuild_tasks.plugin.stream import guarded
 
@@ -102,12 +101,8 @@ class Status(DoitCmdBase):
         from kbuild_tasks.plugin.backend import told
         from kbuild_tasks.plugin.tasks import current
 
-        try:
-            current().learn(*told(self.dep_manager))
-            value = status.status(current(), ask)
-        except KbuildError as error:
-            self.outstream.write(error.render() + "\n")
-            return 1
+        current().learn(*told(self.dep_manager))
+        value = status.status(current(), ask)
         self.outstream.write(json.dumps(value, indent=1) + "\n" if as_json else status.render(value))
         return 0
 
@@ -134,12 +129,9 @@ class Report(DoitCmdBase):
         from kbuild_tasks.plugin.backend import told
         from kbuild_tasks.plugin.tasks import current
 
+        current().learn(*told(self.dep_manager))
         try:
-            current().learn(*told(self.dep_manager))
             path = report.write(current())
-        except KbuildError as error:
-            self.outstream.write(error.render() + "\n")
-            return 1
         except OSError as error:
             self.outstream.write(f"build/report.html cannot be written: {error.strerror or error}\n")
             return 1

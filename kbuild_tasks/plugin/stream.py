@@ -68,7 +68,8 @@ class Guarded:
 
 
 def guarded(execute: Any) -> Any:
-    """_execute of a command that makes no run: what it could not tell ends it with a status other than 0."""
+    """_execute of a command that makes no run: an error of ours is told there, and what it could not tell ends it with
+    a status other than 0."""
 
     @functools.wraps(execute)  # doit reads the names of its parameters
     def wrapped(self: Any, *args: Any, **options: Any) -> Any:

@@ -25,11 +25,8 @@ def small() -> Iterator[Small]:
 
 
 @pytest.fixture
-def worker(small: Small) -> Iterator[Daemon]:
-    path = small.home / "daemons"
-    path.mkdir()
-    path.chmod(0o777)
-    with daemons(path, "127.0.0.2") as (one,):
+def worker(temporary: Path) -> Iterator[Daemon]:
+    with daemons(temporary, "127.0.0.2") as (one,):
         yield one
 
 

@@ -15,25 +15,10 @@ from kbuild_tasks.effects import places
 from kbuild_tasks.effects.context import Paths
 from kbuild_tasks.effects.leftovers import Mark
 from kbuild_tasks.stages import compile as stage
-from tests.makepkg_world import World, new_world
 from tests.stages.compile_world import COUNT, Daemon, Mute, Small, daemons, free_port
 
 pytestmark = pytest.mark.real
 PLACE = "linux-small/src/linux"
-
-
-@pytest.fixture
-def small() -> Iterator[Small]:
-    for world in new_world():
-        yield Small(world.home)
-
-
-@pytest.fixture
-def temporary(small: World) -> Path:
-    path = small.home / "daemons"
-    path.mkdir()
-    path.chmod(0o777)
-    return path
 
 
 @pytest.fixture

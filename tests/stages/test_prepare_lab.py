@@ -450,6 +450,23 @@ def test_what_lies_where_distccd_would_work_is_not_touched(nodes: Nodes) -> None
         nodes.sh("kubenode2", "rm -rf /srv/work /srv/victim")
 
 
+def test_a_tmpfs_that_cannot_be_mounted(nodes: Nodes) -> None:
+    """What lies in the workdir is the user's, and stays."""
+    build = {"workdir": {"path": "/srv/work", "tmpfs": "auto"}}
+    nodes.sh(
+        "kubenode2", "mv /usr/bin/mount /usr/bin/mount.away; mkdir -p /srv/work/distccd; touch /srv/work/distccd/mine"
+    )
+    try:
+        told = nodes.run("prepare:kubenode2", build=build)["kubenode2"]
+        assert told["message"] == "2 slots, on disk: it cannot mount a tmpfs"
+        assert "tmpfs unmounted" not in nodes.run("release", build=build)["kubenode2"]["message"]
+        assert nodes.sh("kubenode2", f"ls /srv/work/distccd; ls -d {STATE}/distccd 2>&1 || true").startswith(
+            "mine\nls:"
+        )
+    finally:
+        nodes.sh("kubenode2", "mv /usr/bin/mount.away /usr/bin/mount; rm -rf /srv/work")
+
+
 def test_coordinator_with_a_tmpfs(nodes: Nodes) -> None:
     build = {"workdir": {"path": WORKDIR, "tmpfs": 64 << 20}}
     nodes.sh("kubenode1", f"rm -rf {WORKDIR}/*")

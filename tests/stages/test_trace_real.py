@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,24 +14,9 @@ from kbuild_tasks.core.errors import CommandFailed
 from kbuild_tasks.core.spans import lanes
 from kbuild_tasks.effects import distcc
 from kbuild_tasks.effects import trace as writer
-from tests.makepkg_world import new_world
 from tests.stages.compile_world import COUNT, Small, daemons
 
 pytestmark = pytest.mark.real
-
-
-@pytest.fixture
-def small() -> Iterator[Small]:
-    for world in new_world():
-        yield Small(world.home)
-
-
-@pytest.fixture
-def temporary(small: Small) -> Path:
-    path = small.home / "daemons"
-    path.mkdir()
-    path.chmod(0o777)
-    return path
 
 
 def told(small: Small) -> trace.Timeline:
