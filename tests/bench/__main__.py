@@ -31,13 +31,7 @@ def fanout() -> dict[str, Any]:
     return measure(ROOT)
 
 
-def edit() -> dict[str, Any]:
-    from tests.bench.edit import measure
-
-    return measure(ROOT)
-
-
-MEASUREMENTS = {"noop": noop, "fanout": fanout, "edit": edit}
+MEASUREMENTS = {"noop": noop, "fanout": fanout}
 
 
 def main(names: list[str]) -> int:
