@@ -12,6 +12,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import signal
 import socket
 import time
@@ -24,6 +25,8 @@ from kbuild_tasks.effects import shell
 from kbuild_tasks.effects.files import read_record
 
 JUST_TAKEN = 0.3  # seconds in which who has taken the lock has written so
+PATIENCE = 10.0  # seconds for orphans to end: one that waits for a disk or for NFS ends when that answers
+_LOCK = re.compile(r"^lock:\s+\d+: FLOCK +\S+ +\S+ +(\d+) ", re.MULTILINE)
 _held: dict[Path, int] = {}
 
 
@@ -49,9 +52,8 @@ def acquire(path: Path, project: str = "") -> list[int]:
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     ended: list[int] = []
     try:
-        if not _try(fd) and not _soon(fd, path):
-            ended = _end_holders(path)
-            _wait(fd, path)
+        if not _try(fd) and (gone := _soon(fd, path)):
+            ended = _end_orphans(fd, path, gone)
         os.ftruncate(fd, 0)
         os.pwrite(fd, me, 0)
     except BaseException:
@@ -62,9 +64,9 @@ def acquire(path: Path, project: str = "") -> list[int]:
     return ended
 
 
-def _soon(fd: int, path: Path) -> bool:
-    """Whether the lock was got after all. False: its owner is dead, so its holders are orphans. Raises KbuildError
-    where the owner is alive, or cannot be told.
+def _soon(fd: int, path: Path) -> dict[str, Any] | None:
+    """None when the lock was got after all; else its owner, who is dead, so that its holders are orphans. Raises
+    KbuildError where the owner is alive, or cannot be told.
 
     A dead or missing owner is looked at again: the holder may have taken the lock a moment ago and not said so yet.
     """
@@ -76,19 +78,28 @@ def _soon(fd: int, path: Path) -> bool:
             raise _refused(path, owner)
         if time.monotonic() > deadline:
             if dead:
-                return False
+                return owner
             raise _refused(path, owner)
         time.sleep(0.02)
         if _try(fd):
-            return True
+            return None
 
 
-def _wait(fd: int, path: Path) -> None:
-    deadline = time.monotonic() + 5
-    while not _try(fd):
+def _end_orphans(fd: int, path: Path, owner: Mapping[str, Any]) -> list[int]:
+    """End who holds a dead owner's lock until it is ours; their pids. Again and again: what one of them forked while
+    /proc was read is not in that reading. Raises KbuildError where another run was quicker, or they do not end."""
+    deadline = time.monotonic() + PATIENCE
+    ended: list[int] = []
+    while True:
+        now = _end_holders(path, owner["pid"])
+        ended += [pid for pid in now if pid not in ended]
+        if _try(fd):
+            return ended
+        if (quicker := _owner(path)) != owner:
+            raise _refused(path, quicker)
         if time.monotonic() > deadline:
-            raise _refused(path, _owner(path))
-        time.sleep(0.05)
+            raise _stays(path, now or ended)
+        time.sleep(0.02)
 
 
 def held(path: Path) -> bool:
@@ -165,33 +176,38 @@ def _start_time(pid: int) -> str | None:
     return text.rpartition(")")[2].split()[19]
 
 
-def _end_holders(path: Path) -> list[int]:
-    mine = os.stat(path)
+def _end_holders(path: Path, owner: int) -> list[int]:
+    wanted = os.stat(path)
     ended = []
     for entry in os.listdir("/proc"):
         if not entry.isdigit() or int(entry) == os.getpid():
             continue
-        if _has_locked(int(entry), mine):
+        if _locked_by(int(entry), wanted) in (owner, 0):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(int(entry), signal.SIGKILL)
                 ended.append(int(entry))
     return ended
 
 
-def _has_locked(pid: int, wanted: os.stat_result) -> bool:
-    """Whether it has the lock open and locked, as the owner's children do by what they inherited (proc(5), fdinfo: a
-    "lock:" line stands where a lock hangs on that very open file); who looks at it only has it open."""
+def _locked_by(pid: int, wanted: os.stat_result) -> int | None:
+    """Who took the lock that a process holds, as the owner's children do by what they inherited; None where it holds
+    none: who looks at it only has it open.
+
+    proc(5), fdinfo: "lock: 1: FLOCK ADVISORY WRITE 359 00:13:11691 0 EOF" stands where a lock hangs on that very open
+    file, with the pid that took it; in a pid namespace that is 0 once the process is gone.
+    """
     try:
         fds = os.listdir(f"/proc/{pid}/fd")
     except OSError:
-        return False
+        return None
     for fd in fds:
         with contextlib.suppress(OSError):
             there = os.stat(f"/proc/{pid}/fd/{fd}")
-            same = (there.st_dev, there.st_ino) == (wanted.st_dev, wanted.st_ino)
-            if same and "FLOCK" in Path(f"/proc/{pid}/fdinfo/{fd}").read_text():
-                return True
-    return False
+            if (there.st_dev, there.st_ino) == (wanted.st_dev, wanted.st_ino):
+                told = _LOCK.search(Path(f"/proc/{pid}/fdinfo/{fd}").read_text())
+                if told:
+                    return int(told[1])
+    return None
 
 
 def _refused(path: Path, owner: Mapping[str, Any]) -> KbuildError:
@@ -200,4 +216,13 @@ def _refused(path: Path, owner: Mapping[str, Any]) -> KbuildError:
         f"another run is in progress{where}: pid {owner.get('pid', '?')} of {owner.get('user', '?')} "
         f"on {owner.get('host', '?')}, since {owner.get('since', '?')}",
         "wait for it, or end it with Ctrl-C in its terminal; nothing was changed by this one",
+    )
+
+
+def _stays(path: Path, pids: list[int]) -> KbuildError:
+    """A process in uninterruptible sleep outlives its SIGKILL until the kernel lets it go (proc(5), state D)."""
+    shown = ", ".join(map(str, pids[:5])) or "unknown"
+    return KbuildError(
+        f"a run that was killed has left processes that hold {path} and cannot be ended: {shown}",
+        f"look at them (ps -o pid,stat,wchan,args -p {','.join(map(str, pids[:5])) or 'PID'}), then doit again",
     )
