@@ -34,6 +34,9 @@ def load_cluster(path: Path, cache: Path | None = None) -> Cluster:
     problems of the file as evidence.
     """
     path = Path(os.path.abspath(path))
+    if any(char < " " or char == "\x7f" for char in str(path.parent)):  # ssh_config and others hold it on a line
+        what = f"the project's path holds a line end or another control character: {str(path.parent)!r}"
+        raise ConfigError(what, "move the project to a path without line ends and control characters")
     data = _read(path)
     tree, problems = _cached(data, cache), list[Problem]()
     known = tree is not None

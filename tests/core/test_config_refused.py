@@ -503,3 +503,11 @@ def test_mutations_raise_nothing_but_config_errors(base: str, tmp_path: Path) ->
             raise AssertionError(f"{error!r} of {data!r}") from error
     assert loaded > 2
     assert said > 150
+
+
+@pytest.mark.parametrize("name", ["a\nb", "tab\there", "esc\x1b[2J", "del\x7f"])
+def test_a_path_that_no_line_can_hold_is_refused_first(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    with pytest.raises(ConfigError, match="holds a line end or another control character: '") as caught:
+        load_cluster(tmp_path / name / "cluster.yaml")
+    assert name not in caught.value.render()
