@@ -105,7 +105,7 @@ def _once(visit: Visit) -> tuple[str, dict[str, Any]]:
         bad = verify.failed(findings)
         if not bad:
             return verify.counts(findings), renewed
-        if now.observe.get("boot_id") != boot_id:
+        if {now.observe.get("boot_id"), now.probe.get("boot_id") or boot_id} != {boot_id}:
             raise NodeUnreachable(f"{visit.node.name} was rebooted while it was verified")
         if not all(finding.soon for finding in bad) or clock.monotonic() > deadline:
             raise _failed(visit, bad, findings)
