@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 
-from .test_loaders import CONF, TRIAL_BOOT, extlinux, grub, life, raspberry
+from .test_loaders import CONF, TRIAL_BOOT, extlinux, grub, raspberry
 from .world import NEW, NEW_ID, World
 
 pytestmark = pytest.mark.real
@@ -147,8 +147,3 @@ def test_raspberry_pi(world: World) -> None:
     file.write_text(cut)
     refused = world.refused("rollback")
     assert "without its end" in refused.err and file.read_text() == cut, "somebody's own line behind it is not lost"
-
-
-def test_a_whole_life_where_loader_conf_is_odd(node: World) -> None:
-    node.write("boot/loader/loader.conf", "timeout 0\r\ndefault ARCH.conf")
-    life(node, node.boots, "arch")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from kbuild_tasks.core.errors import KbuildError, NodeRefused
-from kbuild_tasks.effects import helper, journal
+from kbuild_tasks.effects import clock, helper, journal
 from kbuild_tasks.effects.rollout import seen_file
 from tests.fake_nodes import World
 from tests.stages.test_rollout_down import killed_before_it_asked
@@ -165,3 +165,22 @@ def test_a_journal_that_is_a_fifo_is_not_waited_for(tmp_path: Path, monkeypatch:
     os.mkfifo(folder / "state.json")
     assert refused(world, "deploy", name="n2").message == "build/rollout/state.json is damaged"
     assert not isinstance(refused(world, "deploy", name="n2"), NodeRefused)
+
+
+@pytest.mark.parametrize("hours", [1, -1])
+def test_a_step_of_our_own_clock_is_not_held_against_a_kernel(
+    hours: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path, monkeypatch)
+    act(world, "deploy", "reboot")
+    theirs = world.epoch
+    monkeypatch.setattr(clock, "now", lambda: theirs() + hours * 3600)
+    act(world, "verify")
+    assert states(world)[-1] == "UNCORDONED"
+
+
+def test_a_step_of_a_nodes_clock_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(tmp_path, monkeypatch)
+    act(world, "deploy", "reboot")
+    world.nodes["n7"].lies["observe"] = lambda answer: answer | {"time": answer["time"] + 3600}
+    assert "1 of 15 checks failed: clock" in refused(world, "verify").message
