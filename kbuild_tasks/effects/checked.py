@@ -29,7 +29,7 @@ PROGRAM = Path("/usr/bin/makepkg")
 
 
 class Check:
-    """The check of what lies in paths.startdir. script: what makepkg is to read: PKGBUILD, or a build script of ours."""
+    """The check of what lies in paths.startdir. script: what makepkg reads: PKGBUILD or a build script of ours."""
 
     def __init__(self, paths: Paths, script: str, arch: str) -> None:
         from kbuild_tasks.effects.pkgbuild import identity

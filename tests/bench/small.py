@@ -65,6 +65,7 @@ def many() -> dict[str, str]:
         found[f"kernel/many/all_{number}.c"] = text
     names = " ".join(f"all_{number}.o" for number in range(MANY))
     found["kernel/many/Makefile"] = f"obj-y := {names}\n"
+    found["Documentation/Makefile"] = ""  # make clean goes there
     found["kernel/Makefile"] = small_kernel.FILES["kernel/Makefile"] + "obj-y += many/\n"
     return found
 
