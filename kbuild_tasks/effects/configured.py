@@ -8,16 +8,19 @@ others) and the source. Of another source it counts where no file differs that k
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Any
 
 from kbuild_tasks.core import kconfig_reads
+from kbuild_tasks.core.errors import KbuildError
 from kbuild_tasks.effects.context import Paths
 from kbuild_tasks.effects.files import read_record, sha256_text, write_json
 from kbuild_tasks.effects.tree import Trees
 
-PACKAGES = ("/var/lib/dpkg/status", "/var/lib/pacman/local")  # another time: something was installed
+# Another time: something was installed.
+PACKAGES = ("/var/lib/dpkg/status", "/var/lib/pacman/local", "/usr/local/bin", "/usr/local/sbin")
 
 
 class Configured:
@@ -46,9 +49,11 @@ class Configured:
     def _same(self, before: object) -> bool:
         if not isinstance(before, str) or not before or not self._trees.has(before):
             return False
-        return before == self._tree or all(
-            kconfig_reads.unread(path) for _, path in self._trees.changed(before, self._tree)
-        )
+        try:
+            changed = self._trees.changed(before, self._tree)
+        except KbuildError:  # the former tree is not whole any more, which hurts nobody else
+            return False
+        return all(kconfig_reads.unread(path) for _, path in changed)
 
     def remember(self, text: str, release: str) -> None:
         """What the tree has now. Forgotten where a command of its Kconfigs may read more than scripts."""
@@ -61,7 +66,8 @@ class Configured:
             self._file.unlink(missing_ok=True)
             return
         record = {"key": self._key, "tree": self._tree, "config": sha256_text(text), "release": release}
-        write_json(self._file, record, durable=False)
+        with contextlib.suppress(OSError):  # it is asked again next time
+            write_json(self._file, record, durable=False)
 
 
 def _time(path: str) -> int:
