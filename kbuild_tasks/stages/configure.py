@@ -117,7 +117,7 @@ def _obstacles(ctx: Context, kbuild: Kbuild, final: Mapping[str, str]) -> list[O
     found = obstacles(final, tree)
     if found and ctx.cluster.build.reproducible:
         raise ConfigError(
-            f"with {', '.join(o.symbol for o in found)} no two builds are the same bytes, and build.reproducible is true",
+            f"no two builds are the same bytes with {', '.join(o.symbol for o in found)}; build.reproducible is true",
             "change them in a fragment, or take build.reproducible out of cluster.yaml",
             evidence=[o.line for o in found],
         )
