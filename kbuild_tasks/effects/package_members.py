@@ -1,4 +1,4 @@
-"""What is in a package file, to be compared (core/package_diff.py): makepkg's .pkg.tar.zst, unpacked to a scratch file."""
+"""What is in a package file, to be compared (core/package_diff.py): makepkg's .pkg.tar.zst, unpacked to a file."""
 
 from __future__ import annotations
 

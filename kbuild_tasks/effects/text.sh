@@ -1,9 +1,8 @@
 #!/bin/sh
 # Stands before the compiler in PATH, under its name, for objects of kernel C with debug information: one that is made on
-# the coordinator is made of its preprocessed text, as a worker makes it. gcc compares pointers to file names when it
-# decides on a new row of .debug_line (final.c, notice_source_line), and a header that is read several times
-# (CREATE_TRACE_POINTS) has one of them in a compile of the source, and one an inclusion in that of a text. So bytes, and
-# through the build id the kernel's own, would tell who compiled. distcc calls this too when it falls back.
+# the coordinator is made of its preprocessed text, as a worker makes it. gcc 12 gives the two other rows in .debug_line
+# where trace events are expanded (kernel/sched/core.o; with -gno-column-info too), so bytes, and through the build id
+# the kernel's own, would tell who compiled. distcc calls this as well, when it falls back.
 # Everything but -c of one .c goes to the compiler as it is. See docs/reproduce.md.
 
 name=${0##*/}
