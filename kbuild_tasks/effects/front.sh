@@ -55,7 +55,7 @@ for arg do
 	-Wa,*.s | -Wa,-a* | -Wa,--MD*) why=assembler-file ;;
 	-g3 | -ggdb3) why=macros ;; # macros in the debug information tell how they came in
 	-specs=* | --specs=* | -B*) why=specs ;;
-	-g0 | -g[!0-9d]*) ;; # no debug information; -gno-..., -gz
+	-g0) text='' ;;
 	-g*) text=1 ;;
 	*.c)
 		[ -z "$source" ] || exec "$name" "$@"
