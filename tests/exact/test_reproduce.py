@@ -1,6 +1,6 @@
 """The same bytes whoever compiles, wherever the project lies, as whatever user, on whatever day, debug information
-included: the small kernel under real kbuild and makepkg, each time from nothing. And `doit reproduce`: that it finds them the
-same, and that it names what differs, what was tampered with, and what is not to be had any more.
+included: the small kernel under real kbuild and makepkg, each time from nothing. And `doit reproduce`: that it finds
+them the same, and that it names what differs, what was tampered with, and what is not to be had any more.
 """
 
 from __future__ import annotations
@@ -154,9 +154,11 @@ def test_objects_have_debug_information(bench: Varied) -> None:
         assert ".debug_line" in sections
 
 
-def test_three_nodes(bench: Varied, tmp_path: Path) -> None:
-    tmp_path.chmod(0o777)
-    with daemons(tmp_path, "127.0.0.12", "127.0.0.13") as (two, three):
+def test_three_nodes(bench: Varied) -> None:
+    place = bench.home / "daemons"
+    place.mkdir()
+    place.chmod(0o777)
+    with daemons(place, "127.0.0.12", "127.0.0.13") as (two, three):
         with bench.otherwise(workers={"n2": two.where, "n3": three.where}):
             told = built(bench)
         assert two.count() > 0 and three.count() > 0
