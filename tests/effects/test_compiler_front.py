@@ -406,3 +406,18 @@ def test_what_is_no_compile_of_a_source_goes_to_the_compiler(sources: Path, args
     (sources / "far.i").write_text("int x;\n")
     assert made(sources, "text", *args) == made(sources, "plain", *args)
     assert list((sources / "t").iterdir()) == []
+
+
+@pytest.mark.parametrize(("flags", "text"), [(["-g"], True), ([], False)])
+@pytest.mark.parametrize("hosts", ["h/1", ""])
+def test_what_ccache_lacks_is_made_of_its_text_too(bench: Bench, hosts: str, flags: list[str], text: bool) -> None:
+    """ccache itself is called as ever: it looks for the compiler in PATH, and for what that is."""
+    called = "distcc" if hosts else "gcc"
+    bench.tool("ccache", f'echo "$PATH" >>"$CALLS"; exec "{bench.front}/.miss" "$@"')
+    bench.tool(called, 'echo "$PATH" >>"$CALLS"')
+    (bench.front.with_name("a front.text") / "gcc").unlink()
+    args = [*KERNEL, *flags, "-c", "-o", "fs/a.o", "fs/a.c"]
+    assert bench(*args, hosts=hosts, KBUILD_TASKS_CCACHE="1") == 0
+    of_ccache, of_tool = (line.partition(":")[0] for line in bench.said() if line.startswith("/"))
+    assert of_ccache == str(bench.real)
+    assert (of_tool == f"{bench.front}.text") == text
