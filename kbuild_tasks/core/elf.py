@@ -1,4 +1,4 @@
-"""Two questions to an ELF file, without binutils: is it whole, and which build id does it carry.
+"""Three questions to an ELF file, without binutils: is it whole, which build id does it carry, what are its sections.
 
 The assembler and the linker write the section header table, or the header that points to it, last (BFD): a file that
 was cut short either has no valid header or a table beyond its end. Layout: elf(5).
@@ -6,11 +6,13 @@ was cut short either has no valid header or a table beyond its end. Layout: elf(
 
 from __future__ import annotations
 
+import io
 import struct
 from typing import BinaryIO
 
 _MAGIC = b"\x7fELF"
 _NOTE = 7  # SHT_NOTE
+_NOBITS = 8  # SHT_NOBITS
 _BUILD_ID = 3  # NT_GNU_BUILD_ID
 _MAX_NOTES = 1 << 20
 
@@ -44,6 +46,40 @@ def build_id(file: BinaryIO) -> str | None:
             if found:
                 return found
     return None
+
+
+def sections(data: bytes) -> dict[str, bytes]:
+    """Name -> content, b"" where it takes no place in the file; a name that several have counts on: ".text", ".text#2".
+    {} for anything but a whole ELF file."""
+    file = io.BytesIO(data)
+    head = _header(file)
+    if head is None or not is_whole(file, len(data)):
+        return {}
+    wide, order, table, entry, count = head
+    found = []
+    for number in range(count):
+        raw = data[table + number * entry : table + (number + 1) * entry]
+        if len(raw) < (64 if wide else 40):
+            return {}
+        name, kind = struct.unpack_from(order + "II", raw, 0)
+        offset, length = struct.unpack_from(order + ("QQ" if wide else "II"), raw, 24 if wide else 16)
+        found.append((name, b"" if kind == _NOBITS else data[offset : offset + length]))
+    at = _names_at(data, wide, order)
+    if not 0 <= at < len(found):
+        return {}
+    names = found[at][1]
+    named: dict[str, bytes] = {}
+    for name, content in found[1:]:
+        text = names[name : names.find(b"\0", name)].decode("utf-8", "replace")
+        twin = sum(1 for other in named if other.partition("#")[0] == text)
+        named[f"{text}#{twin + 1}" if twin else text] = content
+    return named
+
+
+def _names_at(data: bytes, wide: bool, order: str) -> int:
+    """The number of the section that holds the names of sections; -1 where it is in no place that we read."""
+    number: int = struct.unpack_from(order + "H", data, 62 if wide else 50)[0]
+    return -1 if number == 0xFFFF else number  # SHN_XINDEX: more than 65,279 sections
 
 
 def _find_note(raw: bytes, order: str) -> str | None:

@@ -41,6 +41,8 @@ def build_manifest(
     package_inputs: Mapping[str, Any],
     nodes: Mapping[str, Any] | None,
     commit: str | None,
+    workdir: str | None = None,
+    tools: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Plain JSON.
 
@@ -48,12 +50,15 @@ def build_manifest(
     package_inputs  what went into packaging itself
     nodes           objects compiled by each node, None where that is not known
     commit          of the project, where all of it is committed
+    workdir         where it was compiled: the path is in objects and in .BUILDINFO
+    tools           what packed it, by name: version (effects/tools.py)
 
     build_id is vmlinux's GNU build id as stage compile read it (a running kernel tells its own in /sys/kernel/notes),
     None where the linker makes none; packages_sha256 covers modules and headers too. config_sha256 (of the .config,
     which /proc/config.gz shows) and uname_version (`uname -v`) are there where compile told them.
     """
     compiled = receipts.get("compile", {}).get("results", {})
+    obstacles = receipts.get("configure", {}).get("results", {}).get("unreproducible", [])
     checkout = f"git checkout {commit} && " if commit else ""
     return {
         "version": VERSION,
@@ -78,6 +83,9 @@ def build_manifest(
         "compiler": compiler_of(receipts),
         "nodes": None if nodes is None else dict(nodes),
         "commit": commit,
+        **({"workdir": workdir} if workdir else {}),
+        **({"tools": dict(tools)} if tools else {}),
+        **({"unreproducible": obstacles} if obstacles else {}),
         "reproduce": f"{checkout}doit package",
     }
 

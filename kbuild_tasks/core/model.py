@@ -53,6 +53,7 @@ class Build:
     ccache: int = 0  # bytes on the coordinator's disk; 0: not used
     ccache_dir: str | None = None  # absolute; None: beside the workdir
     k3s: str = "leave"  # "stop": the agent is stopped while a node is in build mode
+    reproducible: bool = False  # True: options with which no two builds are the same bytes are refused
     sign_key: str | None = None  # OpenPGP fingerprint; packages get a .sig
 
 

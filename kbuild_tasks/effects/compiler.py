@@ -25,12 +25,14 @@ from kbuild_tasks.effects.files import read_json, write_atomic, write_json
 _COMPILER = r"cc|(?:[A-Za-z0-9_.]+-)*gcc(?:-[0-9][0-9.]*)?"
 _NO_COMPILER = frozenset({"c89-gcc", "c99-gcc"})  # wrappers that run gcc themselves
 MISS = ".miss"
+TEXT = ".text"
 _SEARCHED = ("cc1", "as", "ld")
 
 
 def make_front(directory: Path, search: str) -> Path:
     """Fill `directory` with a front for each C compiler in the directories of `search` (a PATH), and with what ccache
-    calls (MISS, no name that is looked up in a PATH); returns it.
+    calls (MISS, no name that is looked up in a PATH); returns it. Beside it, <directory>.text has what stands before
+    the compiler for objects with debug information (text.sh).
 
     Files that are right already keep their times. Raises KbuildError where PATH cannot hold the directory.
     """
@@ -38,12 +40,17 @@ def make_front(directory: Path, search: str) -> Path:
         raise KbuildError(
             f"{directory}: a directory in PATH cannot have a colon in its name", "choose another build.workdir.path"
         )
-    scripts = {name: (Path(__file__).parent / f"{name}.sh").read_text() for name in ("front", "miss")}
+    scripts = {name: (Path(__file__).parent / f"{name}.sh").read_text() for name in ("front", "miss", "text")}
     names = compilers(search, directory)
     if not names:
         raise KbuildError(f"no C compiler in {search}", "script/setup installs what is needed")
+    _fill(directory, {**dict.fromkeys(names, scripts["front"]), MISS: scripts["miss"]})
+    _fill(directory.with_name(directory.name + TEXT), dict.fromkeys(names, scripts["text"]))
+    return directory
+
+
+def _fill(directory: Path, wanted: Mapping[str, str]) -> None:
     directory.mkdir(parents=True, exist_ok=True)
-    wanted = {**dict.fromkeys(names, scripts["front"]), MISS: scripts["miss"]}
     for entry in list(directory.iterdir()):
         if entry.name not in wanted:
             entry.unlink()
@@ -51,7 +58,6 @@ def make_front(directory: Path, search: str) -> Path:
         front = directory / name
         if not front.is_file() or front.read_text() != script or not os.access(front, os.X_OK):
             write_atomic(front, script, 0o755)
-    return directory
 
 
 def compilers(search: str, without: Path | None = None) -> list[str]:

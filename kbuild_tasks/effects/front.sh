@@ -31,7 +31,7 @@ case $PATH in
 esac
 [ -n "$KBUILD_TASKS_RECORD" ] || exec "$name" "$@"
 
-compile='' kernel='' source='' object='' why='' value=''
+compile='' kernel='' source='' object='' why='' value='' text=''
 for arg do
 	if [ -n "$value" ]; then
 		[ "$value" = object ] && object=$arg
@@ -55,6 +55,8 @@ for arg do
 	-Wa,*.s | -Wa,-a* | -Wa,--MD*) why=assembler-file ;;
 	-g3 | -ggdb3) why=macros ;; # macros in the debug information tell how they came in
 	-specs=* | --specs=* | -B*) why=specs ;;
+	-g0) text='' ;;
+	-g*) text=1 ;;
 	*.c)
 		[ -z "$source" ] || exec "$name" "$@"
 		source=$arg
@@ -91,12 +93,15 @@ if [ -n "$why" ]; then  # ccache would not see all of what these read, or write
 elif [ -z "$KBUILD_TASKS_WORKERS" ]; then
 	what=here why=alone
 fi
+# With debug information an object is made of its preprocessed text here as well: text.sh.
+[ -z "$text" ] || export KBUILD_TASKS_TEXT="$front.text"
 if [ -n "$KBUILD_TASKS_CCACHE" ]; then
 	# What ccache lacks is recorded when it is made: miss.sh, which ccache calls with the compiler behind it.
 	export KBUILD_TASKS_JOB="$what	$why	$object" KBUILD_TASKS_COMPILER="$name"
 	call=ccache
 else
 	printf '%s\t%s\t%s\n' "$what" "$why" "$object" >>"$KBUILD_TASKS_RECORD"
+	[ -z "$text" ] || PATH=$KBUILD_TASKS_TEXT:$PATH
 	[ "$what" = far ] || exec "$name" "$@"
 	call=distcc
 	[ "$name" != gcc ] || name=${KBUILD_TASKS_FAR:-gcc}
@@ -116,4 +121,5 @@ for try in 1 2 3; do
 	fi
 	printf 'lost\t%s\t%s\n' "$status" "$object" >>"$KBUILD_TASKS_RECORD"
 done
+[ -z "$text" ] || [ -z "$KBUILD_TASKS_CCACHE" ] || PATH=$KBUILD_TASKS_TEXT:$PATH
 exec "$name" "$@"

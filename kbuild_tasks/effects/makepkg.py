@@ -43,6 +43,10 @@ PACKAGER = "kbuild-tasks <kbuild-tasks@localhost>"
 PKGEXT = ".pkg.tar.zst"
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 CONFIG = "makepkg.conf"  # in paths.workdir
+PASSED = (
+    "GNUPGHOME", "XDG_CONFIG_HOME", "http_proxy", "https_proxy", "no_proxy", "ALL_PROXY", "SSH_AUTH_SOCK",
+    "FAKEROOTDONTTRYCHOWN",  # plugin/rebuild.py
+)  # fmt: skip
 RUNNABLE = ("prepare", "build")
 
 # Sourced by makepkg in place of /etc/makepkg.conf; the user's own file is read after it, as makepkg does.
@@ -100,7 +104,7 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
         "KBUILD_BUILD_HOST": "cluster",
         "KBUILD_BUILD_VERSION": "1",  # else the number of links so far, kept in .version
     }
-    for name in ("GNUPGHOME", "XDG_CONFIG_HOME", "http_proxy", "https_proxy", "no_proxy", "ALL_PROXY", "SSH_AUTH_SOCK"):
+    for name in PASSED:
         if name in os.environ:
             base[name] = os.environ[name]
     return {**base, **(extra or {})}

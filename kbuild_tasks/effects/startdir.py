@@ -173,9 +173,13 @@ def _names(directory: Path) -> list[str]:
 def remove_tree(path: Path) -> None:
     """Remove a directory that makepkg made, whatever its modes ($pkgdir is a-srw while it is built)."""
     if path.is_dir() and not path.is_symlink():
-        for directory, _, _ in os.walk(path):
-            with contextlib.suppress(OSError):
-                os.chmod(directory, 0o700)
+        with contextlib.suppress(OSError):
+            os.chmod(path, 0o700)
+        for directory, names, _ in os.walk(path):  # looks into those below only afterwards
+            for below in (os.path.join(directory, name) for name in names):
+                with contextlib.suppress(OSError):
+                    if not os.path.islink(below):
+                        os.chmod(below, 0o700)
     _remove(path)
 
 

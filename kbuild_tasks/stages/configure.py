@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from kbuild_tasks.core import kconfig
     from kbuild_tasks.core import kconfig_syntax as syntax
     from kbuild_tasks.core.kconfig import Merged, Unmet, Verdict
+    from kbuild_tasks.core.reproducible import Obstacle
     from kbuild_tasks.effects.configured import Configured
     from kbuild_tasks.effects.kconfig import Kbuild
 else:
@@ -48,6 +49,7 @@ def inputs(project: Any) -> Inputs:
             "waivers": [[w.symbol, w.until, w.why] for w in kernel.waivers],
             "arch": kernel.arch,
             "compiler": project.compiler,
+            **({"reproducible": True} if project.cluster.build.reproducible else {}),  # what is refused, no byte
         },
         receipts=("patch",),
     )
@@ -104,11 +106,12 @@ def _configure(ctx: Context, kbuild: Kbuild, today: date) -> Outcome:
         if verdict.failing:
             raise _refusal(ctx, kbuild, merged, final, verdict)
         _check_programs(final)
+        told = _obstacles(ctx, kbuild, final)
     finally:
         shutil.rmtree(kbuild.scratch, ignore_errors=True)
     release = kbuild.install(text, known[1] if known else None)
     memory.remember(text, release)
-    outcome = _outcome(ctx, text, release, merged, [*warnings, *_waiver_warnings(verdict)])
+    outcome = _outcome(ctx, text, release, merged, [*warnings, *_waiver_warnings(verdict)], told)
     return replace(outcome, run={"kconfig": "known" if known else "asked"})
 
 
@@ -120,6 +123,21 @@ def _memory(ctx: Context, merged: str) -> Configured:
     tools = toolchain(arch, ctx.paths)
     tree = ctx.receipts.get("patch", {}).get("results", {}).get("tree", "")
     return Configured(ctx.paths, _place(ctx), tree, merged=merged, arch=arch, compiler=tools.identity)
+
+
+def _obstacles(ctx: Context, kbuild: Kbuild, final: Mapping[str, str]) -> list[Obstacle]:
+    """Options with which no two builds are the same bytes. Raises ConfigError where cluster.yaml wants none."""
+    from kbuild_tasks.core.reproducible import READ, obstacles
+
+    tree = {name: (kbuild.tree / name).read_text("utf-8", "replace") for name in READ if (kbuild.tree / name).is_file()}
+    found = obstacles(final, tree)
+    if found and ctx.cluster.build.reproducible:
+        raise ConfigError(
+            f"no two builds are the same bytes with {', '.join(o.symbol for o in found)}; build.reproducible is true",
+            "change them in a fragment, or take build.reproducible out of cluster.yaml",
+            evidence=[o.line for o in found],
+        )
+    return found
 
 
 def _check_programs(final: Mapping[str, str]) -> None:
@@ -207,7 +225,9 @@ def _waiver_warnings(verdict: Verdict) -> list[str]:
     return waived + [f"the waiver of {w.symbol} is not needed any more: remove it" for w in verdict.unused]
 
 
-def _outcome(ctx: Context, text: str, release: str, merged: Merged, warnings: Sequence[str]) -> Outcome:
+def _outcome(
+    ctx: Context, text: str, release: str, merged: Merged, warnings: Sequence[str], told: Sequence[Obstacle]
+) -> Outcome:
     from kbuild_tasks.core import kconfig_hazards
     from kbuild_tasks.effects import kconfig as effect
 
@@ -222,8 +242,14 @@ def _outcome(ctx: Context, text: str, release: str, merged: Merged, warnings: Se
             "config_sha256": sha256_text(text),
             "options": len(merged.requests),
             "kernelrelease": release,
+            **({"unreproducible": [o.symbol for o in told]} if told else {}),
         },
-        warnings=(*warnings, *_release_warnings(ctx, release), *kconfig_hazards.warnings(final)),
+        warnings=(
+            *warnings,
+            *_release_warnings(ctx, release),
+            *kconfig_hazards.warnings(final),
+            *(f"no two builds are the same bytes with {o.line}" for o in told),
+        ),
     )
 
 

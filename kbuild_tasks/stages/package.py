@@ -4,7 +4,8 @@ Packages are made beside (build/packages), opened and checked there, and only th
 packages, then the manifest, then the packages of the set before are removed. artifacts/ holds one set, the one that
 manifest.json names; files that no manifest of ours named are not touched.
 
-Equal inputs give equal bytes: time, packager, build and start directories are constants (effects/makepkg.py). What
+Equal inputs give equal bytes: time, packager, build and start directories are constants (effects/makepkg.py), and
+`doit reproduce` proves it. What
 .BUILDINFO says of installed packages is true of this machine, so another machine's packages differ in that file if its
 pacman knows others. A signature holds the time at which it was made.
 """
@@ -29,8 +30,9 @@ from kbuild_tasks.effects.pkgbuild import load_pkgbuild
 if TYPE_CHECKING:
     from kbuild_tasks.core import manifest as manifests
     from kbuild_tasks.core.manifest import Package
-    from kbuild_tasks.effects import published
+    from kbuild_tasks.effects import published, tools
 else:
+    tools = later("kbuild_tasks.effects.tools")
     published = later("kbuild_tasks.effects.published")
     manifests = later("kbuild_tasks.core.manifest")
 
@@ -50,6 +52,12 @@ def inputs(project: Any) -> Inputs:
         },
         receipts=("patch", "compile"),  # the tree too: headers that no object was compiled from are packaged
     )
+
+
+def _named(root: Path, file: Path, pkgbuild: Pkgbuild) -> list[str]:
+    """Files beside the PKGBUILD that the package functions name, relative to the project."""
+    beside = [entry.name for entry in os.scandir(file.parent) if entry.is_file() and not entry.name.startswith(".")]
+    return sorted(os.path.relpath(file.parent / name, root) for name in pkgbuild.local_files("package", beside))
 
 
 def lost(paths: Paths, results: Mapping[str, Any]) -> Iterable[str]:
@@ -84,9 +92,14 @@ def run(ctx: Context) -> Outcome:
         packages,
         release,
         ctx.receipts,
-        package_inputs={"values": {"package": pkgbuild.digest("package"), "sha256": pkgbuild.sha256}},
+        package_inputs={
+            "values": {"package": pkgbuild.digest("package"), "sha256": pkgbuild.sha256},
+            "files": {path: sha256_file(paths.root / path) for path in _named(paths.root, file, pkgbuild)},
+        },
         nodes=_nodes(paths, ctx.receipts),
         commit=_commit(paths.root, _files(ctx)) if _as_built(ctx, pkgbuild) else None,
+        workdir=str(paths.workdir),
+        tools=tools.packing(),
     )
     publish(paths.artifacts, staging, packages, manifest)
     unkept = published.keep(paths, packages, manifest)

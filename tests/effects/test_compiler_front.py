@@ -6,6 +6,7 @@ The compiler and distcc here are scripts that write down what they were given.
 from __future__ import annotations
 
 import os
+import re
 import stat
 import subprocess
 from pathlib import Path
@@ -331,3 +332,92 @@ def test_identity_starts_nothing_while_the_compiler_is_the_same(
 def test_no_compiler(tmp_path: Path) -> None:
     with pytest.raises(KbuildError, match="no-such-gcc is not installed"):
         identity(tmp_path / "c.json", "no-such-gcc")
+
+
+@pytest.mark.parametrize(
+    ("flags", "text"), [(["-g"], True), (["-gdwarf-5"], True), (["-g", "-g0"], False), ([], False)]
+)
+@pytest.mark.parametrize("hosts", ["h/1", ""])
+def test_debug_information_brings_the_text_before_the_compiler(
+    bench: Bench, hosts: str, flags: list[str], text: bool
+) -> None:
+    """distcc, which may fall back, and the compiler are called with it first in PATH."""
+    called = "distcc" if hosts else "gcc"
+    bench.tool(called, 'echo "$PATH" >>"$CALLS"')
+    (bench.front.with_name("a front.text") / "gcc").unlink()  # the tool itself is asked, not what stands before it
+    assert bench(*KERNEL, *flags, "-c", "-o", "fs/a.o", "fs/a.c", hosts=hosts) == 0
+    first = bench.said()[-1].partition(":")[0]
+    assert (first == f"{bench.front}.text") == text
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> Path:
+    (tmp_path / "fs").mkdir()
+    (tmp_path / "fs/a.h").write_text("int level = __INCLUDE_LEVEL__;\n")
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real/gcc").write_text('#!/bin/sh\nprintf "%s\\n" "$*" >>calls\nexec /usr/bin/gcc "$@"\n')
+    (tmp_path / "real/gcc").chmod(0o755)
+    (tmp_path / "fs/a.c").write_text('#include "a.h"\nconst char *base = __BASE_FILE__, *file = __FILE__;\n')
+    (tmp_path / "t").mkdir()
+    return tmp_path
+
+
+def made(top: Path, how: str, *args: str) -> tuple[int, str]:
+    """Status and standard error of the real gcc, called through text.sh (how: "text") or by itself."""
+    real = f"{top / 'real'}:/usr/bin:/bin"
+    path = f"{make_front(top / 'f', real)}.text:{real}" if how == "text" else real
+    env = {"PATH": path, "TMPDIR": str(top / "t"), "LC_ALL": "C"}
+    done = subprocess.run(["/bin/sh", "-c", 'gcc "$@"', "sh", *args], env=env, cwd=top, capture_output=True, text=True)
+    return done.returncode, done.stderr
+
+
+FLAGS = ["-Wp,-MMD,a.d", "-D__KERNEL__", "-O2", "-g", "-fdirectives-only", "-Wno-builtin-macro-redefined",
+         '-D__BASE_FILE__="fs/a.c"']  # fmt: skip
+
+
+def test_an_object_of_its_text_is_what_a_worker_makes(sources: Path) -> None:
+    assert made(sources, "text", *FLAGS, "-c", "-o", "fs/a.o", "fs/a.c") == (0, "")
+    here = (sources / "fs/a.o").read_bytes()
+    depends = (sources / "a.d").read_text()
+    assert "fs/a.h" in depends and depends.startswith("a.o:")
+    assert list((sources / "t").iterdir()) == []
+    # by hand, as distcc does it
+    assert made(sources, "plain", *FLAGS, "-E", "-o", "far.i", "fs/a.c") == (0, "")
+    far = [flag for flag in FLAGS if not flag.startswith(("-Wp,", "-D"))]
+    assert made(sources, "plain", *far, "-c", "-o", "far.o", "far.i") == (0, "")
+    assert here == (sources / "far.o").read_bytes()
+    assert (sources / "a.d").read_text() == depends
+    first, second = (sources / "calls").read_text().splitlines()[:2]
+    flags = " ".join(FLAGS)
+    assert re.sub(r"[0-9]+\.i", "N.i", first) == f"{flags} fs/a.c -E -o {sources}/t/text.N.i"
+    assert re.sub(r"[0-9]+\.i", "N.i", second) == f"{flags} -c -o fs/a.o {sources}/t/text.N.i"
+
+
+@pytest.mark.parametrize("wrong", ["#error no\n", "int f(void) { return g(); }\n"])
+def test_what_fails_in_either_step_fails(sources: Path, wrong: str) -> None:
+    (sources / "fs/a.c").write_text(wrong)
+    status, said = made(sources, "text", *FLAGS, "-Werror=implicit-function-declaration", "-c", "-o", "x.o", "fs/a.c")
+    assert status == 1 and "fs/a.c:1" in said
+    assert not (sources / "x.o").exists() and list((sources / "t").iterdir()) == []
+
+
+@pytest.mark.parametrize("args", [["--version"], ["-E", "fs/a.c"], ["-S", "-o", "a.s", "fs/a.c"], ["-c", "far.i"]])
+def test_what_is_no_compile_of_a_source_goes_to_the_compiler(sources: Path, args: list[str]) -> None:
+    (sources / "far.i").write_text("int x;\n")
+    assert made(sources, "text", *args) == made(sources, "plain", *args)
+    assert list((sources / "t").iterdir()) == []
+
+
+@pytest.mark.parametrize(("flags", "text"), [(["-g"], True), ([], False)])
+@pytest.mark.parametrize("hosts", ["h/1", ""])
+def test_what_ccache_lacks_is_made_of_its_text_too(bench: Bench, hosts: str, flags: list[str], text: bool) -> None:
+    """ccache itself is called as ever: it looks for the compiler in PATH, and for what that is."""
+    called = "distcc" if hosts else "gcc"
+    bench.tool("ccache", f'echo "$PATH" >>"$CALLS"; exec "{bench.front}/.miss" "$@"')
+    bench.tool(called, 'echo "$PATH" >>"$CALLS"')
+    (bench.front.with_name("a front.text") / "gcc").unlink()
+    args = [*KERNEL, *flags, "-c", "-o", "fs/a.o", "fs/a.c"]
+    assert bench(*args, hosts=hosts, KBUILD_TASKS_CCACHE="1") == 0
+    of_ccache, of_tool = (line.partition(":")[0] for line in bench.said() if line.startswith("/"))
+    assert of_ccache == str(bench.real)
+    assert (of_tool == f"{bench.front}.text") == text

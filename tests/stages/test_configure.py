@@ -54,6 +54,8 @@ def kconfig_tree(linux_source: Path, tmp_path_factory: pytest.TempPathFactory) -
 class Lab:
     """A project of one node whose build tree is `tree`; the tree starts without any configuration."""
 
+    reproducible = False
+
     def __init__(self, root: Path, tree: Path) -> None:
         self.root, self.tree = root / "project", tree
         self.workdir = root / "work"
@@ -75,7 +77,7 @@ class Lab:
             self.root,
             "cluster.yaml",
             Kernel(**values),  # type: ignore[arg-type]
-            Build("kubenode1", Workdir(str(self.workdir))),
+            Build("kubenode1", Workdir(str(self.workdir)), reproducible=self.reproducible),
             Ssh(),
             {"kubenode1": node},
         )
@@ -283,3 +285,21 @@ def test_a_release_that_is_too_long(lab: Lab) -> None:
         lab.run(fragments=("f.config",))
     assert lab.final() == before
     assert lab.run().results["kernelrelease"].endswith("-base")
+
+
+def test_a_key_that_each_build_makes_is_named_and_refused_where_the_cluster_wants_the_same_bytes(lab: Lab) -> None:
+    lab.write("f.config", "CONFIG_MODULE_SIG=y\n")
+    outcome = lab.run(fragments=("f.config",))
+    (warning,) = [line for line in outcome.warnings if line.startswith("no two builds are the same bytes with ")]
+    assert "MODULE_SIG_KEY: " in warning and "name a key of yours" in warning
+    assert outcome.results["unreproducible"] == ["MODULE_SIG_KEY"]
+    before = (lab.tree / ".config").read_bytes()
+
+    lab.reproducible = True
+    assert "MODULE_SIG_KEY" in lab.refused("CONFIG_MODULE_SIG=y\n")
+    assert "build.reproducible is true" in lab.error.message
+    assert (lab.tree / ".config").read_bytes() == before
+
+    lab.write("f.config", 'CONFIG_MODULE_SIG=y\nCONFIG_MODULE_SIG_KEY="/home/builder/keys/modules.pem"\n')
+    outcome = lab.run(fragments=("f.config",))
+    assert "unreproducible" not in outcome.results

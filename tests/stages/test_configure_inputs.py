@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
-from kbuild_tasks.core.model import Kernel, Waiver
+from kbuild_tasks.core.model import Build, Kernel, Waiver, Workdir
 from kbuild_tasks.effects.context import Paths
 from kbuild_tasks.effects.files import sha256_text
 from kbuild_tasks.stages.configure import inputs, lost
@@ -21,12 +21,17 @@ def test_inputs() -> None:
         require=("X",),
         waivers=(Waiver("Y", "2027-01-31", "z"),),
     )
-    project = SimpleNamespace(cluster=SimpleNamespace(kernel=kernel), compiler={"gcc": "12"})
+    build = Build("n1", Workdir("/w"))
+    project = SimpleNamespace(cluster=SimpleNamespace(kernel=kernel, build=build), compiler={"gcc": "12"})
     declared = inputs(project)
     assert declared.files == ("kernel/config", "a.config", "b.config")
     assert declared.receipts == ("patch",)
     assert declared.values["waivers"] == [["Y", "2027-01-31", "z"]]
-    named = SimpleNamespace(cluster=SimpleNamespace(kernel=replace(kernel, config="bcm2711_defconfig")), compiler={})
+    assert "reproducible" not in declared.values
+    project.cluster.build = replace(build, reproducible=True)
+    assert inputs(project).values["reproducible"] is True, "it decides what is refused"
+    kernel = replace(kernel, config="bcm2711_defconfig")
+    named = SimpleNamespace(cluster=SimpleNamespace(kernel=kernel, build=build), compiler={})
     assert inputs(named).files == ("a.config", "b.config")
     assert inputs(named).values["config"] == "bcm2711_defconfig"
 
