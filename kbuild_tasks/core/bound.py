@@ -74,8 +74,8 @@ def bound(
         if own is not None and own < 0.6 * busy:
             return Bound(
                 "coordinator",
-                f"bounded by the coordinator's CPU, {busy:.0%} busy while objects were made, {own:.0%} with this build: "
-                "something else runs there",
+                f"bounded by the coordinator's CPU: {busy:.0%} busy while objects were made, but {own:.0%} by this "
+                "build: something else runs there",
             )
         more = "more nodes will not help, a faster coordinator would" if remote else "workers would help"
         return Bound(

@@ -1,10 +1,11 @@
 """What `doit calibrate` measured, and what follows for a build: slots, packing, who stays out. Values in, values out.
 
 Everything is told in one unit: a typical preprocessed file of the very kernel, the same on all nodes. A node then has
-    alone     seconds for one job, from the connection to the object (text sent unpacked)
+    alone     seconds for one job, from the connection to the object
     rate      jobs a second with all its slots at work: its throughput, whatever its cores are worth
     trip      seconds for a job of no size, bandwidth: bytes a second to it
-and the coordinator, beside the same of its own compiler, `cpp` and `compile`: CPU seconds for the unit.
+and the coordinator, beside the same of its own compiler, `cpp` and `compile`: CPU seconds to send the unit,
+preprocessed and packed by distcc, and to compile it.
 
 Slots are Little's law: as many jobs are under way at a node as it makes a second, times the seconds that one is under
 way, preprocessing here included, for distcc holds the slot from then on. Rounded up: a slot too few leaves the node
@@ -36,7 +37,7 @@ _COMPARED = ("version", "machine", "binutils")
 class Measured:
     """One node's figures; see above. jobs: how many were at once when `rate` was measured.
 
-    sample    the coordinator only: (CPU seconds to preprocess, to compile, bytes) of objects all over the tree
+    sample    the coordinator only, of objects all over the tree: (CPU seconds to send, to compile, bytes sent)
     objects   the coordinator only: objects of kernel C in the tree, 0: not counted
     """
 
@@ -56,7 +57,7 @@ class Measured:
 
     @property
     def sending(self) -> float:
-        """Seconds in which the text goes over, unpacked."""
+        """Seconds in which the text goes over, packed."""
         return self.bytes / self.bandwidth if self.bandwidth > 0 else 0.0
 
     @property

@@ -1,14 +1,14 @@
 """How long a build takes on given nodes: a small simulation of one, event by event.
 
-What is simulated is what distcc does. make keeps `jobs` under way. Each takes the first free slot, breadth-first over the
-hosts in their order (src/where.c), is preprocessed on the coordinator, sent over its link, compiled, and noted on the
-coordinator again (fixdep, objtool); the slot is held from the first to the last but one. A resource that is asked by
-more than it can serve gives all the same share: processors as Linux shares them, the link as TCP does.
+What is simulated is what distcc does. make keeps `jobs` under way. Each takes the first free slot, breadth-first over
+the hosts in their order (src/where.c), is preprocessed on the coordinator, sent over its link, compiled, and noted on
+the coordinator again (fixdep, objtool); the slot is held from the first to the last but one. A resource that is asked
+by more than it can serve gives all the same share: processors as Linux shares them, the link as TCP does.
 
-A closed form, n / min(Kc/C, sum of rates, BW/b), says where the ceiling is, and is right with every resource far from it
-or far over it. Near it jobs wait for each other, on one side and the other, and a few slots make that worse; that, and
-the end, when the last objects lie on slow nodes, is what the simulation adds. Times of objects are lognormal (measured:
-median 0.30, 90 % below 0.63, mean 0.356 s), in an order that is the same each time.
+A closed form, n / min(Kc/C, sum of rates, BW/b), says where the ceiling is, and is right with every resource far from
+it or far over it. Near it jobs wait for each other, on one side and the other, and few slots make that worse; that,
+and the end, when the last objects lie on slow nodes, is what the simulation adds. Times of objects are lognormal
+(measured: median 0.30, 90 % below 0.63, mean 0.356 s), in an order that is the same each time.
 """
 
 from __future__ import annotations
@@ -22,26 +22,27 @@ from statistics import NormalDist
 
 SPREAD = 0.58  # standard deviation of the logarithm of an object's time
 PACKED = 0.37  # what lzo leaves of text that was preprocessed with -fdirectives-only
-PACKING = 783e6  # bytes a second on one core
 MOST = 2000  # objects that are simulated; more go on at the pace of the middle half
 FULL = 0.75  # of the fullest resource; below it is something else that a build waits for
 
 
 @dataclass(frozen=True)
 class Worker:
-    """rate: typical objects a second with all it has; seconds: of one that has the node for itself."""
+    """rate: typical objects a second with all it has; seconds: of one that has the node for itself; link: bytes a
+    second to it, where that is less than what the coordinator's own link carries; packed: text to it is."""
 
     name: str
     slots: int
     rate: float
     seconds: float
     packed: bool = True
+    link: float = math.inf
 
 
 @dataclass(frozen=True)
 class Coordinator:
-    """CPU seconds of one core for a typical object: cpp to preprocess it, noted for all else that a distributed one
-    costs here, compile to make it here.
+    """CPU seconds of one core for a typical object: cpp to preprocess, pack and send it, noted for all else that a
+    distributed one costs here, compile to make it here.
 
     capacity  CPU seconds a second: its cores;  single: the same of one process, 1.0 but for a share of a core
     slots     of its own compiler;  link: bytes a second to all workers together
@@ -58,7 +59,8 @@ class Coordinator:
 
 @dataclass(frozen=True)
 class Work:
-    """head, tail: seconds before the first object and after the last, in which nobody can help."""
+    """bytes: of a typical object's text, packed; head, tail: seconds before the first object and after the last, in
+    which nobody can help."""
 
     objects: int
     bytes: float
@@ -140,7 +142,7 @@ def simulate(own: Coordinator, workers: Sequence[Worker], work: Work, jobs: int 
         first, last = count // 4, 3 * count // 4
         compiling += (work.objects - count) * (finished[last] - finished[first]) / (last - first)
     until = finished[-1]
-    computing = run.resources[2:]
+    computing = run.resources[2 : 2 + len(workers)]
     able = sum(node.capacity for node in computing)
     return Told(
         seconds=work.head + compiling + work.tail,
@@ -157,17 +159,19 @@ def _busy(given: float, capacity: float, seconds: float) -> float:
 
 
 class _Run:
-    """One simulated build. resources: the coordinator's processors, its link, then the workers'."""
+    """One simulated build. resources: the coordinator's processors, its link, the workers' processors, their links."""
 
     def __init__(
         self, own: Coordinator, hosts: Sequence[Worker | None], order: list[int], work: Work, size: list[float]
     ) -> None:
         self.own, self.hosts, self.order, self.work, self.size = own, hosts, order, work, size
+        there = [host for host in hosts if host]
         self.resources = [_Shared(own.capacity, min(own.single, own.capacity)), _Shared(own.link, own.link)]
-        self.resources += [_Shared(host.rate, min(1 / host.seconds, host.rate)) for host in hosts if host]
+        self.resources += [_Shared(host.rate, min(1 / host.seconds, host.rate)) for host in there]
+        self.resources += [_Shared(host.link, host.link) for host in there]
         self.made = [0] * len(hosts)
         self._slot = [0] * len(size)
-        self._step = [0] * len(size)
+        self._steps: list[list[tuple[int, float]]] = [[]] * len(size)  # what a job has before it, the last one first
         self._free = list(range(len(order)))  # a heap: the first free slot in distcc's order
         self._events: list[tuple[float, int, int]] = []
 
@@ -185,46 +189,42 @@ class _Run:
             resource.advance(now)
             _, job = heapq.heappop(resource.heap)
             self._changed(number)
-            if self._goes_on(now, job):
+            if self._steps[job]:
+                self._go_on(now, job)
                 continue
             finished.append(now)
-            nxt = next(waiting, None)
-            if nxt is not None:
-                self._begin(now, nxt)
+            following = next(waiting, None)
+            if following is not None:
+                self._begin(now, following)
         return finished
 
     def _begin(self, now: float, job: int) -> None:
-        slot = heapq.heappop(self._free)
-        self._slot[job], self._step[job] = slot, 0
-        host = self.hosts[self.order[slot]]
-        own, size = self.own, self.size[job]
-        if host is None:
-            return self._ask(now, 0, own.noted / 2 + own.compile * size, job)
-        packing = self.work.bytes / PACKING if host.packed else 0.0
-        # Half of a preprocessor's work are headers, the same for all objects.
-        self._ask(now, 0, own.noted / 2 + own.cpp * (1 + size) / 2 + packing, job)
-        return None
-
-    def _goes_on(self, now: float, job: int) -> bool:
-        """The next step of a job that has ended one; False: that was the last."""
+        self._slot[job] = heapq.heappop(self._free)
         place = self.order[self._slot[job]]
-        host = self.hosts[place]
-        self._step[job] += 1
-        step = self._step[job] if host else self._step[job] + 2
-        if step == 1 and host and math.isfinite(self.own.link):
-            self._ask(now, 1, self.work.bytes * (1 + self.size[job]) / 2 * (PACKED if host.packed else 1.0), job)
-        elif step <= 2 and host:
-            self._step[job] = 2
-            self._ask(now, 2 + place, self.size[job], job)
-        elif step == 3:
-            heapq.heappush(self._free, self._slot[job])
-            self.made[place] += 1
-            self._ask(now, 0, self.own.noted / 2, job)
-        else:
-            return False
-        return True
+        self._steps[job] = self._way(place, self.hosts[place], self.size[job])[::-1]
+        self._go_on(now, job)
 
-    def _ask(self, now: float, number: int, work: float, job: int) -> None:
+    def _way(self, place: int, host: Worker | None, size: float) -> list[tuple[int, float]]:
+        """(resource, how much of it) of one object, one after the other."""
+        own = self.own
+        noted = (0, own.noted / 2)
+        if host is None:
+            return [(0, own.noted / 2 + own.compile * size), noted]
+        # Half of a preprocessor's work, and of its text, are headers, the same for all objects.
+        much = (1 + size) / 2
+        text = self.work.bytes * much * (1.0 if host.packed else 1 / PACKED)
+        way = [(0, own.noted / 2 + own.cpp * much)]
+        if math.isfinite(own.link):
+            way.append((1, text))
+        if host.link < own.link:  # what it takes longer than on the coordinator's link
+            way.append((2 + sum(one is not None for one in self.hosts) + place, text * (1 - host.link / own.link)))
+        return [*way, (2 + place, size), noted]
+
+    def _go_on(self, now: float, job: int) -> None:
+        number, work = self._steps[job].pop()
+        if not self._steps[job]:  # the object is here: its slot is another's
+            heapq.heappush(self._free, self._slot[job])
+            self.made[self.order[self._slot[job]]] += 1
         self.resources[number].advance(now)
         self.resources[number].add(work, job)
         self._changed(number)

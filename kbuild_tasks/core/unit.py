@@ -1,8 +1,5 @@
-"""One object of kernel C as kbuild recorded it, taken apart: to preprocess it here, compile it here, compile it there.
-
-What the three commands are follows from effects/front.sh (the flags that every object gets) and distcc 3.4
-(src/strip.c: what a server is not told, as preprocessing is over). So what `doit calibrate` times is what a build does.
-"""
+"""One object of kernel C as kbuild recorded it: the command that made it, with the flags that the front adds
+(effects/front.sh) and without the dependency file, so that it can be made again elsewhere."""
 
 from __future__ import annotations
 
@@ -13,7 +10,6 @@ from dataclasses import dataclass
 # effects/front.sh
 FRONT = ("-fdirectives-only", "-Wno-builtin-macro-redefined")
 _WITH_VALUE = ("-include", "-imacros", "-isystem", "-idirafter", "-iquote", "-MF", "-MT", "-MQ", "-D", "-U", "-I")
-_STRIPPED = ("-D", "-I", "-U", "-L", "-l", "-Wp,", "-Wl,", "-MD", "-MMD", "-MG", "-MP", "-undef", "-nostdinc")
 # Jobs that are compiled on the coordinator alone (effects/front.sh) tell nothing of workers.
 _LOCAL = ("-fplugin", "-march=native", "-mtune=native", "-gsplit-dwarf", "-fprofile-", "--coverage", "-save-temps")
 _LOCAL_NAMES = ("kernel/configs.c", "kernel/kheaders.c")
@@ -27,27 +23,10 @@ class Unit:
     source: str
     flags: tuple[str, ...]
 
-    def preprocess(self, compiler: str, output: str) -> list[str]:
-        return [compiler, *self._here(), "-E", self.source, "-o", output]
-
     def compile(self, compiler: str, output: str) -> list[str]:
-        return [compiler, *self._here(), "-c", "-o", output, self.source]
-
-    def there(self, compiler: str) -> list[str]:
-        """What a worker's distccd is asked to run; it puts its own file names in."""
-        kept: list[str] = []
-        skip = False
-        for flag in self.flags:
-            if skip:
-                skip = False
-            elif flag in _WITH_VALUE:
-                skip = True
-            elif not flag.startswith(_STRIPPED):
-                kept.append(flag)
-        return [compiler, *kept, *FRONT, "-c", "-o", self.object, self.source]
-
-    def _here(self) -> list[str]:
-        return [*self.flags, *FRONT, f'-D__BASE_FILE__="{self.source}"']
+        """As the front has it compiled; output: in place of the object."""
+        front = (*FRONT, f'-D__BASE_FILE__="{self.source}"')
+        return [compiler, *self.flags, *front, "-c", "-o", output, self.source]
 
 
 def parse(record: str) -> Unit | None:

@@ -1,8 +1,8 @@
 """Timing one preprocessed file on every node, as a build would have it compiled there.
 
-On the coordinator with its own compiler, on workers through the distccd that prepare has started, with the flags that
-kbuild recorded and the front adds. Of the coordinator CPU seconds are read (times(2), of children that ended): what
-else runs there does not count; of a worker the time that passes is all that one can see.
+On the coordinator with its own compiler, on workers through the distccd that prepare has started, by the request that
+distcc makes of the command that kbuild recorded. Of the coordinator CPU seconds are read (times(2), of children that
+ended): what else runs there does not count; of a worker the time that passes is all that one can see.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kbuild_tasks.core import hosts
 from kbuild_tasks.core.errors import CommandFailed, KbuildError, NodeRefused
 from kbuild_tasks.core.kbuild import object_of
 from kbuild_tasks.core.unit import Unit, parse, spread
-from kbuild_tasks.effects import distccd, shell
+from kbuild_tasks.effects import distccd, shell, speed
 from kbuild_tasks.effects.files import sha256_text
 
-SAMPLE = 12  # objects of which the coordinator learns what a typical one costs
+SAMPLE = 24  # objects of which the coordinator learns what a typical one costs
 ALONE = 3  # times one job is timed alone
 ROUNDS = 3  # jobs of each slot, all slots at once, before the first slot has no more
 BULK = 8 << 20  # bytes by which the link is timed
@@ -35,23 +36,28 @@ LONG = 20.0  # seconds of one job from which on it is not timed more often than 
 
 @dataclass(frozen=True)
 class Text:
-    """A preprocessed unit. cpp, compile: CPU seconds of the coordinator; seconds: of the whole compile."""
+    """A unit, and the request that distcc sends for it, packed. cpp, compile: CPU seconds of the coordinator to
+    preprocess and send it, and to compile it here."""
 
     unit: Unit
-    data: bytes
+    request: bytes
     cpp: float
     compile: float
-    seconds: float
 
 
 def units(tree: Path) -> list[str]:
-    """Records of objects in a tree, relative to it, by name: "kernel/.fork.o.cmd"."""
-    found = []
+    """Records of objects in a tree, relative to it, by the size of the object: "kernel/.fork.o.cmd". Evenly taken from
+    such a list, few of them tell the mean: large objects take long."""
+    found: list[tuple[int, str]] = []
     for directory, names, files in os.walk(tree):
         names[:] = [name for name in names if name not in ("tools", "scripts", "Documentation")]
         where = os.path.relpath(directory, tree)
-        found += [os.path.normpath(os.path.join(where, name)) for name in files if object_of(name)]
-    return sorted(found)
+        for name in files:
+            made = object_of(name)
+            if made and made in files:
+                size = os.path.getsize(os.path.join(directory, made))
+                found.append((size, os.path.normpath(os.path.join(where, name))))
+    return [name for _, name in sorted(found)]
 
 
 def unit(tree: Path, record: str) -> Unit | None:
@@ -69,14 +75,26 @@ class Here:
         self._number = 0
         self._guard = threading.Lock()
 
-    def text(self, wanted: Unit) -> Text:
-        """Preprocess and compile it once. Raises CommandFailed."""
-        out = self._output(".i")
-        _, cpp = self._timed(wanted.preprocess(self.compiler, str(out)))
-        data = out.read_bytes()
-        out.unlink()
-        seconds, cpu = self._timed(self._compile(wanted))
-        return Text(wanted, data, cpp, cpu, seconds)
+    def text(self, wanted: Unit) -> Text | None:
+        """Send it and compile it once; None where distcc would not send it. Raises CommandFailed."""
+        before = speed.cpu_seconds()
+        request = self.request(wanted)
+        cpp = speed.cpu_seconds() - before
+        if request is None:
+            return None
+        self.job(wanted)
+        return Text(wanted, request, cpp, speed.cpu_seconds() - before - cpp)
+
+    def request(self, wanted: Unit, packed: bool = True, name: str = "") -> bytes | None:
+        """What distcc's client sends; name: of the compiler, where workers are asked for another."""
+        argv = ["distcc", *wanted.compile(name or self.compiler, str(self._output(".o")))]
+        env = {**self.env, **hosts.ENVIRONMENT, "DISTCC_FALLBACK": "0", "DISTCC_DIR": str(self.scratch)}
+
+        def run(host: str) -> None:
+            only = {"DISTCC_HOSTS": f"{host}/1{',lzo' if packed else ''}"}
+            shell.run(argv, cwd=self.tree, env=env | only, timeout=DEADLINE, check=False)
+
+        return distccd.capture(run)
 
     def job(self, wanted: Unit) -> float:
         """Compile it; seconds that passed."""
@@ -84,13 +102,6 @@ class Here:
 
     def _compile(self, wanted: Unit) -> list[str]:
         return wanted.compile(self.compiler, str(self._output(".o")))
-
-    def _timed(self, argv: list[str]) -> tuple[float, float]:
-        before = os.times()
-        seconds = shell.run(argv, cwd=self.tree, env=self.env, timeout=DEADLINE).seconds
-        after = os.times()
-        cpu = after.children_user + after.children_system - before.children_user - before.children_system
-        return seconds, cpu
 
     def _output(self, suffix: str) -> Path:
         with self._guard:
@@ -110,7 +121,8 @@ def sample(here: Here, tree: Path, records: Sequence[str]) -> list[Text]:
         try:
             if not found:
                 here.job(wanted)  # the compiler is read from the disk once
-            found.append(here.text(wanted))
+            text = here.text(wanted)
+            found += [text] if text else []
         except CommandFailed as error:
             last = error
     if not found:
@@ -140,7 +152,7 @@ def coordinator(here: Here, texts: Sequence[Text], cores: int) -> dict[str, Any]
                 "object": text.unit.object,
                 "cpp": round(text.cpp, 4),
                 "compile": round(text.compile, 4),
-                "bytes": len(text.data),
+                "bytes": len(text.request),
             }
             for text in texts
         ],
@@ -148,7 +160,8 @@ def coordinator(here: Here, texts: Sequence[Text], cores: int) -> dict[str, Any]
 
 
 def told(text: Text) -> dict[str, Any]:
-    return {"object": text.unit.object, "sha256": sha256_text(text.data), "bytes": len(text.data)}
+    body = text.request.partition(b"DOTI")[2]  # before it are names of files that are new each time
+    return {"object": text.unit.object, "sha256": sha256_text(body), "bytes": len(text.request)}
 
 
 @dataclass(frozen=True)
@@ -163,10 +176,11 @@ class There:
     def link(self) -> dict[str, float]:
         """Round trip in seconds, and bytes a second: what a job of no size takes, and one that is all comment."""
         filler = b"/*" + os.urandom(BULK // 2).hex().encode() + b"*/\n"
-        argv = [self.compiler, "-fdirectives-only", "-Wfatal-errors", "-c", "-o", "nothing.o", "nothing.c"]
+        argv = [self.compiler, "-Wfatal-errors", "-c", "-o", "nothing.o", "nothing.c"]
 
         def least(data: bytes, times: int) -> float:
-            answers = [distccd.ask(self.node, self.address, self.port, argv, data, DEADLINE) for _ in range(times)]
+            job = distccd.request(argv, data)
+            answers = [distccd.ask(self.node, self.address, self.port, job, DEADLINE) for _ in range(times)]
             return min(answer.seconds for answer in answers)
 
         trip = least(NOTHING, ALONE)
@@ -175,8 +189,7 @@ class There:
 
     def job(self, text: Text) -> float:
         """Compile it there; seconds from the connection to the object. Raises NodeRefused."""
-        argv = text.unit.there(self.compiler)
-        answer = distccd.ask(self.node, self.address, self.port, argv, text.data, DEADLINE)
+        answer = distccd.ask(self.node, self.address, self.port, text.request, DEADLINE)
         if answer.status:
             raise NodeRefused(
                 f"{self.node} cannot compile {text.unit.object}, which compiles here",

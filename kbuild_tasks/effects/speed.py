@@ -1,4 +1,4 @@
-"""What is known of the nodes' speed, and what a build has taken: read for core/hosts.py, core/bound.py, core/predict.py."""
+"""What is known of the nodes' speed, and what a build has taken: for core/hosts.py, core/bound.py, core/predict.py."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ def run(ctx: Context) -> Outcome:
     """Raises KbuildError where there is no file of this kernel to time, or the coordinator was not prepared. A worker
     that cannot be measured is a warning."""
     facts = {name: read_record(ctx.paths.facts(name)) for name in ctx.cluster.nodes}
-    hosts.plan(ctx.cluster, facts)  # raises, where the coordinator is not fit
+    plan = hosts.plan(ctx.cluster, facts)  # raises, where the coordinator is not fit
     coordinator = ctx.cluster.coordinator.name
     tools = toolchain(ctx.cluster.kernel.arch, ctx.paths)
     tree, records = _records(ctx, tools)
@@ -45,8 +46,8 @@ def run(ctx: Context) -> Outcome:
         texts = calibrate.sample(here, tree, records)
         cores = max(1, int(facts[coordinator]["facts"].get("cores") or 1))
         own = calibrate.coordinator(here, texts, cores)
-    found: dict[str, Any] = {coordinator: own | {"objects": len(records)}}
-    found |= _workers(ctx, facts, texts[0])
+        found: dict[str, Any] = {coordinator: own | {"objects": len(records)}}
+        found |= _workers(ctx, facts, texts[0], plan.far and here.request(texts[0].unit, name=plan.far))
     records_of = {}
     for name, value in found.items():
         if isinstance(value, NodeRefused):
@@ -59,7 +60,7 @@ def run(ctx: Context) -> Outcome:
     plan = hosts.plan(ctx.cluster, facts, records_of)
     return Outcome(
         f"{len(records_of)} {'node' if len(records_of) == 1 else 'nodes'} timed with {own['unit']['object']} "
-        f"({own['unit']['bytes'] / 1e6:.1f} MB preprocessed); a build takes -j{plan.jobs}",
+        f"({own['unit']['bytes'] / 1e6:.1f} MB packed); a build takes -j{plan.jobs}",
         run={"nodes": records_of, "jobs": plan.jobs, "slots": dict(plan.slots)},
         lines=tuple(table(records_of, coordinator, plan)),
         warnings=tuple(f"{n} was not timed: {told.message}" for n, told in found.items() if n not in records_of),
@@ -84,8 +85,11 @@ def table(records: Mapping[str, Mapping[str, Any]], coordinator: str, plan: host
     return lines + list(plan.reasons)
 
 
-def _workers(ctx: Context, facts: Mapping[str, Any], text: calibrate.Text) -> dict[str, Any]:
-    """Links one after the other, for they share the coordinator's; then all compile at once, as in a build."""
+def _workers(ctx: Context, facts: Mapping[str, Any], text: calibrate.Text, far: bytes | str | None) -> dict[str, Any]:
+    """Links one after the other, for they share the coordinator's; then all compile at once, as in a build. far: the
+    request by the name that workers of another architecture have too, where there are some."""
+    if isinstance(far, bytes):
+        text = replace(text, request=far)
     there: dict[str, tuple[calibrate.There, int]] = {}
     found: dict[str, Any] = {}
     for node in ctx.cluster.workers:
