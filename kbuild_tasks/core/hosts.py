@@ -120,6 +120,13 @@ def lend(node: model.Node, facts: Mapping[str, Any]) -> Lent:
     )
 
 
+def limit(node: model.Node, record: Mapping[str, Any]) -> int:
+    """Slots that a worker can carry whatever its cores: distccd's own --jobs, and what fits into its memory."""
+    facts = record.get("facts") or {}
+    jobs = (record.get("mode") or {}).get("jobs")
+    return slots(node if jobs is None else replace(node, slots=int(jobs)), facts)
+
+
 def plan(
     cluster: model.Cluster,
     facts_by_node: Mapping[str, Mapping[str, Any]],
@@ -190,8 +197,10 @@ def _measured(
     workers = {node: found[node] for _, node, _ in remote if node in found}
     if not workers:
         return calibration.Shares()
-    limits = {node: count for count, node, _ in remote}
     told = [node for node in workers if cluster.nodes[node].slots is not None]
+    limits = {
+        node: count if node in told else limit(cluster.nodes[node], facts_by_node[node]) for count, node, _ in remote
+    }
     shares = calibration.shares(found[own], workers, limits, cluster.coordinator.slots, told)
     reasons += shares.notes
     left_out += shares.out.items()

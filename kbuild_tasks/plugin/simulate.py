@@ -82,21 +82,17 @@ def gather(project: Any) -> Site:
     from kbuild_tasks.effects.files import read_json, read_record
 
     cluster, paths = project.cluster, project.paths
-    facts = {name: read_record(paths.facts(name)).get("facts") or {} for name in cluster.nodes}
-    modes = {name: read_record(paths.facts(name)).get("mode") or {} for name in cluster.nodes}
-    known = {name: told for name, told in facts.items() if told}
-    usable, notes = calibration.usable(speed.calibrations(paths, cluster.nodes), known, cluster.build.coordinator)
-    limits = {}
-    for node in cluster.workers:
-        lent = hosts.slots(node, facts[node.name])
-        limits[node.name] = min(lent, int(modes[node.name].get("jobs", lent)))
+    records = {name: read_record(paths.facts(name)) for name in cluster.nodes}
+    facts = {name: told["facts"] for name, told in records.items() if told.get("facts")}
+    usable, notes = calibration.usable(speed.calibrations(paths, cluster.nodes), facts, cluster.build.coordinator)
+    limits = {node.name: hosts.limit(node, records[node.name]) for node in cluster.workers}
     compiled = (read_record(paths.build / "last-done.json").get("tasks") or {}).get("compile") or {}
     told = predict.site(
         {name: one for name, one in usable.items() if name in limits or name == cluster.build.coordinator},
         cluster.build.coordinator,
         trace.read(read_json(paths.build / "trace.json")),
         compiled,
-        cores=int(facts[cluster.build.coordinator].get("cores") or os.cpu_count() or 1),
+        cores=int(facts.get(cluster.build.coordinator, {}).get("cores") or os.cpu_count() or 1),
         limits=limits,
         local=cluster.coordinator.slots,
     )

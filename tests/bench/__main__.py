@@ -31,14 +31,27 @@ def fanout() -> dict[str, Any]:
     return measure(ROOT)
 
 
-MEASUREMENTS = {"noop": noop, "fanout": fanout}
+def simulate() -> dict[str, Any]:
+    from tests.bench.simulate import measure
+
+    return measure(ROOT)
+
+
+def simulate_local() -> dict[str, Any]:
+    from tests.bench.simulate_local import measure
+
+    return measure(ROOT)
+
+
+ALL = {"noop": noop, "fanout": fanout, "simulate": simulate}
+MEASUREMENTS = {**ALL, "simulate-local": simulate_local}
 
 
 def main(names: list[str]) -> int:
     file = ROOT / "build" / "bench.json"
     known = read_json(file) or {}
     known["machine"] = {"kernel": platform.release(), "python": platform.python_version()}
-    for name in names or list(MEASUREMENTS):
+    for name in names or list(ALL):
         if name not in MEASUREMENTS:
             print(f"script/bench: there is no {name}; there are {', '.join(MEASUREMENTS)}", file=sys.stderr)
             return 2
