@@ -175,8 +175,8 @@ def shares(
     out: dict[str, str] = {}
     best = seconds(own, there, count, local)
     for node in sorted(there, key=lambda name: (-late(own, there[name]), name)):
-        if node in told:
-            continue
+        if node in told or (local == 0 and len(there) == 1):
+            continue  # a number in cluster.yaml is the user's word: of the coordinator's slots too
         rest = {name: measured for name, measured in there.items() if name != node}
         without = seconds(own, rest, count, local)
         if without < best:
@@ -226,7 +226,8 @@ def seconds(own: Measured, workers: Mapping[str, Measured], objects: int, local:
     remote = sum(worker.rate for worker in workers.values())
     here = own.compile * (1 + OVERHEAD)
     if not remote:
-        return objects * here / own.capacity + LATE * own.alone
+        able = own.capacity if local is None else min(own.capacity, float(max(1, local)))
+        return objects * here / able + LATE * own.alone
     if remote * cost(own) >= own.capacity:
         rate, compiles = own.capacity / cost(own), False
     else:

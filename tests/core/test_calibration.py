@@ -128,6 +128,12 @@ def test_a_node_that_lengthens_the_build_is_left_out_with_the_figure() -> None:
     assert not calibration.shares(many, nodes, {"k2": 9, "board": 2}).out
 
 
+def test_a_slow_worker_is_better_than_a_coordinator_that_is_to_compile_nothing() -> None:
+    board = {"board": worker("board", 0.05, 20.0)}
+    assert set(calibration.shares(OWN, board, {"board": 2}).out) == {"board"}, "alone it is quicker"
+    assert calibration.shares(OWN, board, {"board": 2}, local=0).slots == {"board": 2}
+
+
 def test_seconds_by_hand() -> None:
     here = 0.5 * 1.17
     assert calibration.seconds(OWN, {}, 1000) == pytest.approx(1000 * here / 2.0 + 2 * 0.5)
