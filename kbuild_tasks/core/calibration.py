@@ -121,7 +121,7 @@ class Shares:
     plain   workers to whom text is sent unpacked
     local   slots of the coordinator's own compiler, what preprocessing leaves of it; None: not known
     out     node -> why it is left out, with the figures
-    notes   sentences for the log
+    notes   sentences for the log;  unfit: about calibrations that do not count
     """
 
     slots: Mapping[str, int] = field(default_factory=dict)
@@ -129,6 +129,7 @@ class Shares:
     local: int | None = None
     out: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    unfit: tuple[str, ...] = ()
 
 
 def usable(

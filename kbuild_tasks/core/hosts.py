@@ -24,8 +24,8 @@ from typing import Any
 from kbuild_tasks.core import calibration, model
 from kbuild_tasks.core.errors import ConfigError, KbuildError
 from kbuild_tasks.core.far import far_name
+from kbuild_tasks.core.lending import lend, limit
 
-SLOTS_PER_CORE = 1.15  # measured, directives-only: (0.045 preprocess + send + 0.40 remote) / 0.40 CPU s per object
 CPP_COST = 0.27  # measured: 0.107 coordinator CPU s for each 0.40 worker CPU s
 CPP_MEMORY = 48 << 20  # measured: 39 MB resident for a preprocessor
 CLIENT_MEMORY = 16 << 20  # make's shell, the front and a distcc client that holds one preprocessed file
@@ -44,16 +44,7 @@ ENVIRONMENT: Mapping[str, str] = {
     "DISTCC_NO_REWRITE_CROSS": "1",  # else gcc becomes x86_64-linux-gnu-gcc and kbuild rebuilds everything
 }
 
-_MIB = 1 << 20
 _ADDRESS = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?|[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*")
-
-
-@dataclass(frozen=True)
-class Lent:
-    """Slots that a node can carry, and why they are fewer than its cores or cluster.yaml ask for ("" if not)."""
-
-    slots: int
-    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,6 +60,7 @@ class HostPlan:
     reasons   sentences for the log: why these numbers
     local     slots of the coordinator's own compiler; 0 is possible with workers
     alone     hosts when all workers are gone: all that the coordinator can carry
+    unfit     sentences about calibrations that do not count
     far       name under which distcc asks for gcc, "": as make does. Workers of another architecture have the
               coordinator's gcc as a cross compiler, with the machine in its name
     """
@@ -83,6 +75,7 @@ class HostPlan:
     local: int = 0
     alone: str = ""
     far: str = ""
+    unfit: tuple[str, ...] = ()
 
     def without(self, gone: Collection[str]) -> str:
         """`hosts` without nodes that are gone."""
@@ -94,37 +87,6 @@ class HostPlan:
     @property
     def workers(self) -> tuple[str, ...]:
         return tuple(self.nodes.values())
-
-
-def slots(node: model.Node, facts: Mapping[str, Any]) -> int:
-    """Compile jobs that a node can carry: facts {"cores": n, "memory": bytes, "available": bytes}, see lend()."""
-    return lend(node, facts).slots
-
-
-def lend(node: model.Node, facts: Mapping[str, Any]) -> Lent:
-    """Slots from cluster.yaml, or from the cores, never more than memory_per_job fits into the available memory."""
-    cores = max(1, int(facts.get("cores") or 1))
-    wanted = round(cores * SLOTS_PER_CORE) if node.slots is None else node.slots
-    available = facts.get("available")
-    if available is None and facts.get("memory") is not None:
-        available = int(facts["memory"]) * 3 // 4
-    if available is None or node.memory_per_job <= 0:
-        return Lent(wanted)
-    fits = max(0, int(available)) // node.memory_per_job
-    if wanted <= fits:
-        return Lent(wanted)
-    return Lent(
-        fits,
-        f"{node.name} lends {fits} of {wanted} slots: {int(available) // _MIB} MiB of memory are available, "
-        f"a job needs {node.memory_per_job // _MIB} MiB (memory_per_job)",
-    )
-
-
-def limit(node: model.Node, record: Mapping[str, Any]) -> int:
-    """Slots that a worker can carry whatever its cores: distccd's own --jobs, and what fits into its memory."""
-    facts = record.get("facts") or {}
-    jobs = (record.get("mode") or {}).get("jobs")
-    return slots(node if jobs is None else replace(node, slots=int(jobs)), facts)
 
 
 def plan(
@@ -177,6 +139,7 @@ def plan(
         local=local,
         alone=_alone(cluster.coordinator, facts) if hosts else "",
         far=far if hosts else "",
+        unfit=shares.unfit,
     )
 
 
@@ -196,7 +159,7 @@ def _measured(
     reasons += notes
     workers = {node: found[node] for _, node, _ in remote if node in found}
     if not workers:
-        return calibration.Shares()
+        return calibration.Shares(unfit=tuple(notes))
     told = [node for node in workers if cluster.nodes[node].slots is not None]
     limits = {
         node: count if node in told else limit(cluster.nodes[node], facts_by_node[node]) for count, node, _ in remote
@@ -208,7 +171,7 @@ def _measured(
     remote[:] = [(shares.slots.get(name, n), name, where) for n, name, where in remote if name not in shares.out]
     if whole:
         remote.sort(key=lambda entry: workers[entry[1]].alone)
-    return shares if whole else replace(shares, local=None)
+    return replace(shares, unfit=tuple(notes), local=shares.local if whole else None)
 
 
 def endpoint(node: model.Node, record: Mapping[str, Any]) -> str:

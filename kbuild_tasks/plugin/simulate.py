@@ -77,7 +77,7 @@ def gather(project: Any) -> Site:
     """All that is known of this project's nodes and of its last build, from files."""
     from dataclasses import replace
 
-    from kbuild_tasks.core import calibration, hosts, predict, trace
+    from kbuild_tasks.core import calibration, lending, predict, trace
     from kbuild_tasks.effects import speed
     from kbuild_tasks.effects.files import read_json, read_record
 
@@ -85,7 +85,7 @@ def gather(project: Any) -> Site:
     records = {name: read_record(paths.facts(name)) for name in cluster.nodes}
     facts = {name: told["facts"] for name, told in records.items() if told.get("facts")}
     usable, notes = calibration.usable(speed.calibrations(paths, cluster.nodes), facts, cluster.build.coordinator)
-    limits = {node.name: hosts.limit(node, records[node.name]) for node in cluster.workers}
+    limits = {node.name: lending.limit(node, records[node.name]) for node in cluster.workers}
     compiled = (read_record(paths.build / "last-done.json").get("tasks") or {}).get("compile") or {}
     told = predict.site(
         {name: one for name, one in usable.items() if name in limits or name == cluster.build.coordinator},

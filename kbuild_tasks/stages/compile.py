@@ -96,6 +96,7 @@ def run(ctx: Context) -> Outcome:
         "jobs": plan.jobs,
         "hosts": plan.hosts,
         "slots": dict(plan.slots),
+        "reasons": list(plan.reasons),
         "mended": mended,
         "dropped": dropped,
         **({"ccache": ccache.told(cached, len(told.cached), len(told.objects))} if cached else {}),
@@ -278,6 +279,7 @@ def _warnings(ctx: Context, plan: hosts.HostPlan, told: Distribution, losses: li
     if told.objects:
         for node, why in plan.left_out:
             yield f"{node} compiled nothing: {why}"
+        yield from plan.unfit
     for loss in losses:
         yield f"{loss.node} {loss.why}: {loss.jobs} of its jobs {'was' if loss.jobs == 1 else 'were'} done elsewhere"
     lost_before = {loss.node for loss in losses}

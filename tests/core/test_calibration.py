@@ -131,7 +131,7 @@ def test_a_node_that_lengthens_the_build_is_left_out_with_the_figure() -> None:
 def test_a_slow_worker_is_better_than_a_coordinator_that_is_to_compile_nothing() -> None:
     board = {"board": worker("board", 0.05, 20.0)}
     assert set(calibration.shares(OWN, board, {"board": 2}).out) == {"board"}, "alone it is quicker"
-    assert calibration.shares(OWN, board, {"board": 2}, local=0).slots == {"board": 2}
+    assert calibration.shares(OWN, board, {"board": 2}, local=0).slots == {"board": 1}
 
 
 def test_seconds_by_hand() -> None:
@@ -204,6 +204,7 @@ def test_a_calibration_that_does_not_count_changes_nothing_and_is_said(records: 
     told, plain = planned(records, k2=ready()), planned({}, k2=ready())
     assert (told.hosts, told.jobs) == (plain.hosts, plain.jobs)
     assert any(says in line for line in told.reasons), told.reasons
+    assert len(told.unfit) == 1 and says in told.unfit[0]
 
 
 def test_a_calibration_of_a_node_that_is_gone_or_left_out_is_not_spoken_of() -> None:

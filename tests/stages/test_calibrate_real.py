@@ -63,7 +63,9 @@ def record(small: Small, node: str) -> dict[str, Any]:
 
 def test_every_node_is_timed_and_a_build_believes_it(small: Small, temporary: Path) -> None:
     with daemons(temporary, "127.0.0.2", "127.0.0.3") as (two, three):
-        small.prepared(n2=two.where, n3=three.where).compile()
+        first, _ = small.prepared(n2=two.where, n3=three.where).compile()
+        assert first.run["cpu_seconds"] > 0
+        assert first.lines == (first.run["bound"]["sentence"],) and first.lines[0].startswith("bounded by ")
         with_compiler(small)
         before = (two.count(), three.count())
         outcome = calibrated(small)
@@ -81,6 +83,12 @@ def test_every_node_is_timed_and_a_build_believes_it(small: Small, temporary: Pa
         assert outcome.warnings == ()
         built, _ = small.compile()
         assert built.message == "nothing to compile", "a calibration is no input"
+        assert not built.lines and "bound" not in built.run
+        with_compiler(small, cores=4)
+        (small.tree / "fs/o3.c").write_text(source(3) + "int more;\n")
+        edited, _ = small.compile()
+        assert edited.run["objects"] == ["fs/o3.o"]
+        assert len([line for line in edited.warnings if "of 2 cores, now there are 4: it is not used" in line]) == 3
     assert not list(small.paths.workdir.glob("calibrate-*"))
 
 
