@@ -70,7 +70,8 @@ def bound(
     used = sum(max(0.0, min(span.end, end) - max(span.begin, begin)) for span in made)
     at_work = min(1.0, used / (slots * window)) if slots else 0.0
     remote = len(line.slots) > 1 or any(span.node != line.nodes[-1] for span in made)
-    if busy is not None and busy >= FULL:
+    here = sum(span.seconds for span in made if span.node == line.nodes[-1]) / (cores * window) if cores else 0.0
+    if busy is not None and busy >= FULL and not (remote and here >= 0.5):  # else it is one of the workers
         if own is not None and own < 0.6 * busy:
             return Bound(
                 "coordinator",

@@ -72,13 +72,15 @@ class Work:
 @dataclass(frozen=True)
 class Told:
     """seconds: of the whole build; compiling: without head and tail. Shares (0..1) in which, while objects are made,
-    the coordinator's processors, the link and the workers' processors are busy. made: node -> objects ("": here)."""
+    the coordinator's processors, the link and the workers' processors are busy; here: the part
+    of the first in which it compiles itself, as a worker does. made: node -> objects ("": here)."""
 
     seconds: float
     compiling: float
     cpu: float
     link: float
     workers: float
+    here: float = 0.0
     made: Mapping[str, int] = field(default_factory=dict)
 
     @property
@@ -86,9 +88,9 @@ class Told:
         """coordinator | network | workers | serial | make: what a build waits for."""
         if self.compiling < 0.5 * self.seconds:
             return "serial"
-        full = {"coordinator": self.cpu, "network": self.link, "workers": self.workers}
+        full = {"coordinator": self.cpu - self.here, "network": self.link, "workers": self.workers}
         name = max(full, key=lambda what: full[what])
-        return name if full[name] >= FULL else "make"
+        return name if full[name] >= FULL else "workers" if self.cpu >= FULL and self.here else "make"
 
 
 class _Shared:
@@ -150,6 +152,7 @@ def simulate(own: Coordinator, workers: Sequence[Worker], work: Work, jobs: int 
         cpu=_busy(run.resources[0].given, own.capacity, until),
         link=_busy(run.resources[1].given, own.link, until),
         workers=_busy(sum(node.given for node in computing), able, until),
+        here=_busy(run.made[-1] * own.compile if own.slots else 0.0, own.capacity, until),
         made={host.name if host else "": made for host, made in zip(hosts, run.made, strict=True)},
     )
 

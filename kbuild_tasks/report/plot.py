@@ -1,6 +1,6 @@
 """Predicted times over the number of nodes, as an SVG that stands alone: in a browser, light or dark as that is.
 
-One line a kind of nodes, marked where what bounds a build changes; the dashed one is the coordinator without nodes.
+One line a kind of nodes, with what bounds a build at first and in the end; the dashed one is the coordinator alone.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ def plot(curves: Sequence[Curve]) -> str:
     numbers = sorted({point.nodes for point in points})
     parts += [_text(number, axes.x(number), HEIGHT - BOTTOM + 22, "middle", "soft") for number in numbers]
     parts.append(_text("nodes beside the coordinator", (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 14, "middle", "soft"))
+    parts += _alone(curves, axes)
     for number, curve in enumerate(curves):
         parts += _curve(curve, COLOURS[number % len(COLOURS)], axes)
         parts.append(_key(curve.name, number))
@@ -75,18 +76,30 @@ class _Axes:
 
 
 def _curve(curve: Curve, colour: str, axes: _Axes) -> list[Html]:
-    level = axes.y(curve.alone.seconds)
-    parts = [tag("path", d=f"M{LEFT} {level}H{WIDTH - RIGHT}", class_=f"alone {colour}")]
+    parts = []
     if curve.points:
         way = "L".join(f"{axes.x(point.nodes)} {axes.y(point.told.seconds)}" for point in curve.points)
         parts.append(tag("path", d=f"M{way}", class_=f"line {colour}"))
-    before = ""
-    for point in curve.points:
+    for number, point in enumerate(curve.points):
         x, y = axes.x(point.nodes), axes.y(point.told.seconds)
         parts.append(tag("circle", tag("title", _said(curve, point)), cx=x, cy=y, r=4, class_=colour))
-        if point.told.bound != before:
+        if number in (0, _settled(curve)):
             parts.append(_text(point.told.bound, x + 6, y - 10, "start", "soft"))
-        before = point.told.bound
+    return parts
+
+
+def _settled(curve: Curve) -> int:
+    """The first point from which on a build is bounded by the same thing."""
+    bounds = [point.told.bound for point in curve.points]
+    return next(number for number in range(len(bounds)) if len(set(bounds[number:])) == 1)
+
+
+def _alone(curves: Sequence[Curve], axes: _Axes) -> list[Html]:
+    """The coordinator without nodes: the same whatever their kind."""
+    parts = []
+    for seconds in sorted({curve.alone.seconds for curve in curves}):
+        parts.append(tag("path", d=f"M{LEFT} {axes.y(seconds)}H{WIDTH - RIGHT}", class_="alone"))
+        parts.append(_text("the coordinator alone", WIDTH - RIGHT - 4, axes.y(seconds) - 6, "end", "soft"))
     return parts
 
 

@@ -63,6 +63,13 @@ def test_a_coordinator_that_compiles_alone_is_told_that_workers_would_help() -> 
     assert found is not None and found.sentence.endswith("workers would help")
 
 
+def test_a_coordinator_that_compiles_beside_workers_is_one_of_them() -> None:
+    told = line(busy=0.97)
+    own = tuple(Span(f"own/{n}.o", "k1", 2.0 + n, 3.0 + n) for n in range(20))
+    told = replace(told, spans=(*told.spans, *own), slots={"k2": 4, "k1": 1})
+    assert [found.by for cores in (1, 4) if (found := bound(told, cores=cores))] == ["workers", "coordinator"]
+
+
 def test_nothing_compiled_is_bounded_by_nothing() -> None:
     assert bound(replace(line(), spans=())) is None
     assert bound(replace(line(), spans=tuple(replace(span, kind=CACHED) for span in line().spans))) is None

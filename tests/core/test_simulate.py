@@ -76,6 +76,12 @@ def test_the_coordinator_alone() -> None:
     assert simulate(share, [], EVEN).seconds == pytest.approx(120 * 2.0 / 0.5)
 
 
+def test_a_coordinator_that_compiles_itself_is_full_as_a_worker_is() -> None:
+    own = Coordinator(capacity=2, cpp=0.01, noted=0.01, compile=1.0, slots=2)
+    told = simulate(own, [Worker("a", 2, 2.0, 1.0)], replace(EVEN, objects=400))
+    assert told.cpu > 0.9 and told.here > 0.85 and told.bound == "workers"
+
+
 def test_head_and_tail_are_added_and_may_be_most_of_it() -> None:
     work = replace(EVEN, head=100.0, tail=50.0)
     told = simulate(FREE, [Worker("a", 4, 4.0, 1.0)], work)
