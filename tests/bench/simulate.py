@@ -8,6 +8,7 @@ calibration and the trace of the build before. The objects are deleted between b
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -18,7 +19,7 @@ from tests.bench import heavy
 from tests.exact.bench import BASE, PKGBUILD
 
 COUNTS = (1, 2, 3)
-SHARE = "0.3"
+SHARE = os.environ.get("KBUILD_BENCH_SHARE", "0.3")  # less where the machine does other things meanwhile
 GOAL = 0.15
 COORDINATOR, WORKDIR = "kubenode1", "/home/builder/buildsimulate"
 CLUSTER = """\
