@@ -38,7 +38,9 @@ class Project:
     def __init__(self, root: Path) -> None:
         self.root, self.path = root, root / "build" / "bench-simulate"
         self.lab = Lab(root)
-        self.lab.up(max(COUNTS) + 1, ["1", SHARE])
+        self.lab.up(max(COUNTS) + 1)
+        for number in range(1, max(COUNTS) + 2):
+            self.lab.cpu(f"kubenode{number}", "1" if number == 1 else SHARE)
         self.shell(f"rm -rf {self.path} {WORKDIR} {WORKDIR}.state; mkdir -p {self.path}/kernel {self.path}/source")
         with tempfile.TemporaryDirectory() as scratch:
             archive = self.path / "source" / "small.tar"
