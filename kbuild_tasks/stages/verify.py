@@ -125,8 +125,8 @@ def _ask(visit: Visit, baseline: dict[str, Any]) -> Check:
 
 
 def _skew(seen: float, baseline: dict[str, Any]) -> float:
-    """Seconds between the node's clock and ours. By how much ours was set since the baseline is not the node's fault; but
-    where both were set alike, nothing came between them."""
+    """Seconds between the node's clock and ours. By how much ours was set since the baseline is no fault of the node;
+    but where both were set alike, nothing came between them."""
     before = float(baseline.get("skew", 0.0))
     return min(seen, seen + clock.stepped(baseline.get("clock")), key=lambda skew: abs(skew - before))
 
