@@ -18,6 +18,11 @@ def linux_source() -> Path:
     """A pristine Linux 6.1 tree, kept under build/ between runs. Nobody writes to it: copy what you change."""
     if not TARBALL.is_file():
         pytest.skip(f"{TARBALL} is not there (apt-get install linux-source-6.1)")
+    return unpacked()
+
+
+def unpacked() -> Path:
+    """The same, for who is no test. Raises CalledProcessError without TARBALL."""
     cache = ROOT / "build" / "cache" / "test"
     cache.mkdir(parents=True, exist_ok=True)
     tree = cache / "linux-6.1"

@@ -70,6 +70,8 @@ extlinux_menu() {  # a line a label, as in $scratch/menu but with the loader's p
 		function show(text) { gsub(/\t/, " ", text); return text == "" ? "-" : text }
 		function flush() { if (label != "") print label "\t" show(title) "\t" show(kernel) "\t" show(initrds) "\t" show(arguments) "\t" mark }
 		{ word = tolower($1); rest = $0; sub(/^[ \t]*[^ \t]+[ \t]*/, "", rest); sub(/[ \t]+$/, "", rest) }
+		help { if (word == "endtext") help = 0; next }
+		word == "text" && tolower($2) == "help" { help = 1; next }
 		word == "default" || word == "ontimeout" || word == "ui" { print "=" word "\t" show(rest) "\t-\t-\t-\t-" }
 		word == "label" { flush(); label = rest; title = kernel = arguments = initrds = mark = "" }
 		label == "" { next }
@@ -95,12 +97,15 @@ extlinux_paths() {  # extlinux_paths "PATH PATH": on this node, in $paths; relat
 	[ -n "$paths" ] || paths=-
 }
 
-extlinux_without() {  # extlinux_without ID: the file less that block of ours
+extlinux_without() {  # extlinux_without ID: the file less that block of ours; one that does not end may have others' entries behind it
 	awk -v begin="# kbuild-tasks $1 begin" -v end="# kbuild-tasks $1 end" '
-		$0 == begin { skip = 1 }
+		{ line = $0; sub(/\r$/, "", line) }
+		line == begin { skip = 1 }
 		!skip { print }
-		$0 == end { skip = 0 }
-	' "$extlinux_conf"
+		line == end { skip = 0 }
+		END { exit skip }
+	' "$extlinux_conf" || die loader "has a block \"# kbuild-tasks $1 begin\" in $extlinux_conf without its end" \
+		"write \"# kbuild-tasks $1 end\" behind it there"
 }
 
 extlinux_add() {
@@ -157,9 +162,11 @@ extlinux_set_default() {  # one DEFAULT at the head, and nothing that is stronge
 	{
 		printf 'DEFAULT %s\n' "$1"
 		awk '
-			{ word = tolower($1) }
+			{ word = tolower($1); second = tolower($2); sub(/\r$/, "", word); sub(/\r$/, "", second) }
+			help { if (word == "endtext") help = 0; print; next }
+			word == "text" && second == "help" { help = 1 }
 			word == "ontimeout" { next }
-			word == "menu" && tolower($2) == "default" { next }
+			word == "menu" && second == "default" { next }
 			word == "default" { if ($0 ~ /\.c32/) { sub(/^[ \t]*[^ \t]+/, "UI"); print }; next }
 			{ print }
 		' "$extlinux_conf"

@@ -102,7 +102,10 @@ grub_paths() {  # grub_paths "PATH PATH": GRUB's paths on this node, in $paths; 
 }
 
 grub_menu() {  # every entry: id (submenu's first, with ">"), title, kernel, initrds, arguments, place in the menu ("1>2")
-	cat -- "$grub_dir/grub.cfg" "$grub_dir/custom.cfg" "$grub_dir/kbuild.cfg" 2>/dev/null | awk '
+	local file
+	set --
+	for file in grub.cfg custom.cfg kbuild.cfg; do [ ! -f "$grub_dir/$file" ] || set -- "$@" "$grub_dir/$file"; done
+	awk '
 		BEGIN { level = 0; depth = 0 }
 		function title_of(line,   quote, rest) {
 			quote = substr(line, match(line, /[\x27"]/), 1)
@@ -125,6 +128,8 @@ grub_menu() {  # every entry: id (submenu's first, with ">"), title, kernel, ini
 		/^[ \t]*(menuentry|submenu)[ \t]/ {
 			title = title_of($0); id = id_of($0); if (id == "") id = title
 			place = (level ? outer ">" : "") count[level]++
+			rest = $0; gsub(/\$\{[^}]*\}/, "", rest)
+			if (rest ~ /\{.*\}[ \t\r]*$/) { print prefix id "\t" title "\t-\t-\t-\t" place; next }  # all of it in one line
 			if ($1 == "submenu") { outer = place; prefix = id ">"; level = 1; count[1] = 0; kind[++depth] = "submenu" }
 			else { inside = 1; kernel = ""; arguments = ""; initrds = ""; kind[++depth] = "entry" }
 			next
@@ -141,7 +146,7 @@ grub_menu() {  # every entry: id (submenu's first, with ">"), title, kernel, ini
 			if (kind[depth] == "submenu") { level = 0; prefix = "" }
 			depth--
 		}
-	'
+	' "$@"
 }
 
 grub_add() {
@@ -190,7 +195,7 @@ grub_collect() {  # kbuild.cfg anew, from the fragments; custom.cfg gets its lin
 	line='if [ -f ${config_directory}/kbuild.cfg ]; then source ${config_directory}/kbuild.cfg; elif [ -f $prefix/kbuild.cfg ]; then source $prefix/kbuild.cfg; fi'
 	grep -qsxF -- "$line" "$grub_dir/custom.cfg" && return
 	{
-		[ ! -f "$grub_dir/custom.cfg" ] || cat -- "$grub_dir/custom.cfg"
+		[ ! -f "$grub_dir/custom.cfg" ] || awk 1 "$grub_dir/custom.cfg"  # its last line may not be ended
 		printf '%s\n' "$line"
 	} | put_boot_file "$grub_dir/custom.cfg" || exit 3
 }

@@ -170,7 +170,9 @@ loader_json() {  # the member "loader" of observe
 		list="$list$quoted, \"build\": "
 		case ${id#kbuild-} in
 		"$id" | keep-*) list="${list}null" ;;
-		*) list="$list\"${id#kbuild-}\"" ;;
+		*)
+			quote "${id#kbuild-}"
+			list="$list$quoted" ;;
 		esac
 		truth test "$id" = "$trial_entry"
 		list="$list, \"trial\": $truth}"

@@ -19,6 +19,8 @@ raspberrypi_here() {
 raspberrypi_fit() {
 	boot_dir=$pi_boot
 	[ "$(wc -c <"$pi_boot/config.txt")" -lt 90000 ] || { loader_why='has a config.txt that is too long for the firmware'; return 1; }
+	# What stands behind a block that does not end is somebody's own, and would be lost with it.
+	pi_base >/dev/null || { loader_why='has a "# kbuild-tasks begin" in config.txt without its end: write "# kbuild-tasks end" behind it'; return 1; }
 }
 
 raspberrypi_writable() {
@@ -26,11 +28,12 @@ raspberrypi_writable() {
 }
 
 pi_base() {  # config.txt as it was before us
-	awk '
+	tr -d '\r' <"$pi_boot/config.txt" | awk '
 		$0 == "# kbuild-tasks begin" { skip = 1 }
 		!skip { sub(/^#kbuild-tasks#/, ""); print }
 		$0 == "# kbuild-tasks end" { skip = 0 }
-	' "$pi_boot/config.txt" | tr -d '\r'
+		END { exit skip }
+	'
 }
 
 pi_config() {  # pi_config ID: config.txt that boots that entry; what it stands against is put behind a mark
@@ -74,7 +77,7 @@ raspberrypi_scan() {
 		menu_line "kbuild-${folder##*/}" "$(sed -n 's/^# //p' "$part" | head -n 1)" "$folder/$(sed -n 's/^kernel=//p' "$part")" \
 			"${image:+$folder/$image}" "$line" >>"$scratch/menu"
 	done
-	pi_id "$(sed -n '/^# kbuild-tasks begin$/,/^# kbuild-tasks end$/s/^os_prefix=//p' "$pi_boot/config.txt" | tr -d '\r' | head -n 1)"
+	pi_id "$(tr -d '\r' <"$pi_boot/config.txt" | sed -n '/^# kbuild-tasks begin$/,/^# kbuild-tasks end$/s/^os_prefix=//p' | head -n 1)"
 	default_entry=$id
 	if [ -f "$root/proc/device-tree/chosen/os_prefix" ]; then
 		pi_id "$(tr -d '\000' <"$root/proc/device-tree/chosen/os_prefix")"

@@ -180,33 +180,51 @@ systemd_boot_name() {  # systemd_boot_name VALUE: the entry that a variable's va
 }
 
 systemd_boot_name_default() {  # the variable, else loader.conf's pattern, else (nobody says) what was booted
-	local pattern id rest key value
-	named_by=''
+	local pattern rest key value cr
+	named_by='' cr=$(printf '\r')
 	if systemd_boot_name "$efi_default"; then
 		default_entry=$found named_by=variable
 		return
 	fi
 	value=''
 	if [ -f "$sd_esp/loader/loader.conf" ]; then
-		while read -r key pattern rest; do
+		# Written by hand on a FAT: lines may end with CR LF, the last one with nothing.
+		while IFS=" 	$cr" read -r key pattern rest || [ -n "$key" ]; do
 			[ "$key" != default ] || value=$pattern
 		done <"$sd_esp/loader/loader.conf"
 	fi
 	for pattern in "$efi_default" "$value"; do
 		[ "$pattern" != @saved ] || pattern=$efi_booted
 		[ -n "$pattern" ] || continue
-		while IFS='	' read -r id rest; do
-			# shellcheck disable=SC2254 # a pattern is what it is
-			case $id in
-			$pattern | ${pattern%.conf})
-				default_entry=$id
-				[ "$id" != "$selected_entry" ] || break ;;
-			esac
-		done <"$scratch/menu"
+		systemd_boot_like "$pattern"
+		[ -n "$default_entry" ] || systemd_boot_like "$(printf %s "$pattern" | tr A-Z a-z)" lower  # as the loader does
 		[ -z "$default_entry" ] || return 0
 	done
 	default_entry=$selected_entry
 	[ -n "$default_entry" ] || default_entry=$(cut -f 1 "$scratch/menu" | grep -v '^kbuild-' | sort -rV | head -n 1)
+}
+
+systemd_boot_like() {  # systemd_boot_like PATTERN [lower]: the entry whose id (in lower case) fits, in $default_entry
+	local id shown
+	while IFS='	' read -r id _; do
+		shown=$id
+		[ $# = 1 ] || shown=$(printf %s "$id" | tr A-Z a-z)
+		# shellcheck disable=SC2254 # a pattern is what it is
+		case $shown in
+		$1 | ${1%.conf})
+			default_entry=$id
+			[ "$id" != "$selected_entry" ] || break ;;
+		esac
+	done <"$scratch/menu"
+}
+
+systemd_boot_plain() {  # refuses a default that boots with what entries of ours do not carry over
+	local file
+	for file in "$boot_dir/loader/entries/$default_entry".conf "$boot_dir/loader/entries/$default_entry"+*.conf; do
+		[ -f "$file" ] || continue
+		! grep -q '^devicetree' "$file" || die loader "boots $default_entry with a devicetree, which entries of ours do not carry over" \
+			'let its firmware bring the device tree; docs/bootloaders.md'
+	done
 }
 
 entry_variable() {  # entry_variable ID: what the loader calls it in its variables, in $called

@@ -8,6 +8,7 @@ canary is all that it costs.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,10 @@ from kbuild_tasks.core.model import Cluster, Node
 
 NOT_FOR_NODES = ("-headers", "-docs")  # stay in artifacts/: a node boots without them
 SHORT = 12  # digits of packages_sha256 that name a build
+# What a manifest may say, as the helper wants it (kbuild_tasks/node, PATTERNS).
+_NAME = "(?=[A-Za-z0-9])[A-Za-z0-9@._+:-]{1,200}"
+_RELEASE = "(?=[0-9])[A-Za-z0-9._+~-]{1,64}"
+_SHA256 = "[0-9a-f]{64}"
 
 
 @dataclass(frozen=True)
@@ -46,21 +51,43 @@ class Build:
 
 
 def build_of(manifest: Mapping[str, Any], config: str | None = None) -> Build:
-    """The build that a manifest.json describes; `config` where an older manifest does not tell it. KeyError: none."""
+    """The build that a manifest.json describes; `config` where an older manifest does not tell it. KeyError: none.
+
+    What a node is asked with and what files are called is taken from here, so it is held against its form: a manifest
+    that somebody edited is none.
+    """
     named = manifest["packages"]
-    if not isinstance(named, list) or not all(isinstance(package, Mapping) for package in named):
+    if not isinstance(named, list) or not named or not all(isinstance(package, Mapping) for package in named):
         raise KeyError("packages")
     packages = [package for package in named if not str(package.get("pkgname")).endswith(NOT_FOR_NODES)] or named
-    files = {str(package["file"]): int(package["size"]) for package in packages}
+    files = {_text(package, "file", _NAME): _size(package["size"]) for package in packages}
     return Build(
-        build=str(manifest["packages_sha256"])[:SHORT],
-        release=str(manifest["kernelrelease"]),
-        build_id=manifest.get("build_id"),
-        version=manifest.get("uname_version"),
-        config=manifest.get("config_sha256") or config,
+        build=_text(manifest, "packages_sha256", _SHA256)[:SHORT],
+        release=_text(manifest, "kernelrelease", _RELEASE),
+        build_id=_told(manifest, "build_id", "[0-9a-f]{2,128}"),
+        version=_told(manifest, "uname_version", r"[ -~]{1,200}"),
+        config=_told(manifest, "config_sha256", _SHA256) or config,
         files=files,
         signed=all(package.get("signature") for package in packages),
     )
+
+
+def _text(value: Mapping[str, Any], key: str, form: str) -> str:
+    text = value[key]
+    if not isinstance(text, str) or not re.fullmatch(form, text):
+        raise KeyError(key)
+    return text
+
+
+def _told(value: Mapping[str, Any], key: str, form: str) -> str | None:
+    """The same of what a manifest need not tell."""
+    return None if value.get(key) in (None, "") else _text(value, key, form)
+
+
+def _size(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise KeyError("size")
+    return value
 
 
 def taking_part(cluster: Cluster, only: Sequence[str] = ()) -> tuple[Node, ...]:

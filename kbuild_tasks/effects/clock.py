@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import datetime
 import time
+from pathlib import Path
+from typing import Any
 
 
 def monotonic() -> float:
@@ -22,6 +24,24 @@ def now() -> float:
 
 def utc() -> datetime.datetime:
     return datetime.datetime.now(datetime.UTC)
+
+
+def mark() -> dict[str, Any]:
+    """This machine's wall clock against its monotonic one, to tell later whether somebody has set it; see stepped()."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except OSError:
+        boot = ""
+    return {"boot": boot, "offset": now() - monotonic()}
+
+
+def stepped(since: Any) -> float:
+    """Seconds by which the wall clock was set forward since that mark(); 0 where that cannot be told."""
+    current = mark()
+    if not isinstance(since, dict) or not current["boot"] or since.get("boot") != current["boot"]:
+        return 0.0
+    offset = since.get("offset")
+    return round(current["offset"] - offset, 1) if isinstance(offset, int | float) else 0.0
 
 
 def stamp() -> str:

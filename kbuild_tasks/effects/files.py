@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
 import shlex
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -70,10 +72,20 @@ def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
     write_atomic(path, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n", durable=durable)
 
 
+def read_regular(path: Path) -> bytes:
+    """A file's bytes. Raises OSError, also for what is no regular file: a fifo would be waited for without end."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "is no regular file", str(path))
+    with open(fd, "rb") as file:
+        return file.read()
+
+
 def read_json(path: Path) -> Any:
     """The parsed file, or None where it is missing or is not JSON (a marker of ours that is damaged does not count)."""
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(read_regular(path))
     except (OSError, ValueError, RecursionError):
         return None
 

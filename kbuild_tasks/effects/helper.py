@@ -17,6 +17,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from kbuild_tasks.core import answers
 from kbuild_tasks.core.errors import KbuildError, NodeRefused
 from kbuild_tasks.core.model import Cluster, Node
 from kbuild_tasks.effects import node as remote
@@ -54,9 +55,16 @@ def ask(
     argv = _argv(cluster, node, alone)
     try:
         with ssh.shared(cluster, node, alone):
-            return remote.converse(cluster, node, argv, data, word, timeout)
+            answer = remote.converse(cluster, node, argv, data, word, timeout)
     except remote.NotAdmitted as error:
         raise _not_there(cluster, node, error) from None
+    if member := answers.wrong(verb, answer):
+        raise KbuildError(
+            f"{node.name} gave an answer that no helper of ours gives: {member} is of another form",
+            hint_to_install(cluster, node),
+            evidence=[f"{member}: {answer[member]!r}"[:200]],
+        )
+    return answer
 
 
 def text(value: str) -> str:

@@ -11,13 +11,13 @@ from kbuild_tasks.core import journal
 from kbuild_tasks.core.history import History, fold
 from kbuild_tasks.core.journal import Record
 from kbuild_tasks.effects import clock
-from kbuild_tasks.effects.files import write_atomic
+from kbuild_tasks.effects.files import read_regular, write_atomic
 
 
 def read(path: Path) -> list[Record]:
     """The records; none where there is no journal. Changes nothing. Raises JournalDamaged, OSError."""
     try:
-        data = path.read_bytes()
+        data = read_regular(path)
     except FileNotFoundError:
         return []
     return journal.read(data, _name(path))[0]
@@ -31,7 +31,7 @@ class Journal:
         self.path = path
         self.records: list[Record] = []
         try:
-            data = path.read_bytes()
+            data = read_regular(path)
         except FileNotFoundError:
             return
         self.records, good = journal.read(data, _name(path))

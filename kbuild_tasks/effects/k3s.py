@@ -33,7 +33,12 @@ def empty(visit: Visit) -> str:
         told = may_go(visit, kubernetes)
         visit.say("draining")
         was_cordoned = kubernetes.cordon_and_drain(visit.node, visit.cluster.rollout.drain_timeout).was_cordoned
-    visit.record("DRAINED", boot_id=visit.seen.boot_id, was_cordoned=was_cordoned)
+    try:
+        visit.record("DRAINED", boot_id=visit.seen.boot_id, was_cordoned=was_cordoned)
+    except OSError:  # nobody would know of the cordon
+        if kubernetes is not None:
+            kubernetes.uncordon(visit.node, was_cordoned)
+        raise
     return told
 
 

@@ -113,13 +113,13 @@ class Kbuild:
     def config(self) -> Path:
         return self.tree / ".config"
 
-    def install(self, final: str) -> str:
-        """Put `final` into the tree if other content is there; its release. What release() refuses is taken out again:
-        the former .config is back, with a new time, so that auto.conf follows it."""
+    def install(self, final: str, known: str | None = None) -> str:
+        """Put `final` into the tree if other content is there; its release, see release(). What is refused there is
+        taken out again: the former .config is back, with a new time, so that auto.conf follows it."""
         former = self.config.read_bytes() if self.config.is_file() else None
         replace(self.config, final)
         try:
-            return self.release()
+            return self.release(known)
         except KbuildError:
             if former is None:
                 self.config.unlink()
@@ -127,12 +127,15 @@ class Kbuild:
                 write_atomic(self.config, former)
             raise
 
-    def release(self) -> str:
-        """`make kernelrelease` of the installed .config. Raises KbuildError on what can be no release."""
+    def release(self, known: str | None = None) -> str:
+        """`make kernelrelease` of the installed .config; `known`, where that was made of it and nothing is to be
+        brought up to it. Raises KbuildError on what can be no release."""
         synced = self.tree / "include" / "config" / "auto.conf"
         header = self.tree / "include" / "generated" / "autoconf.h"  # make asks for both, and makes neither alone
         if _time(synced) < _time(self.config) or not header.is_file():
             self.make("syncconfig")
+        elif known is not None:
+            return known
         said = self.make("kernelrelease", log=False).out.split("\n")
         release = next((line.strip() for line in reversed(said) if line.strip()), "")
         if not _RELEASE.fullmatch(release):

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from kbuild_tasks.core import answers
 from kbuild_tasks.core.errors import KbuildError, NodeRefused
 from kbuild_tasks.core.model import Cluster, Node
 from kbuild_tasks.effects import clock, helper
@@ -90,13 +91,13 @@ class Lease:
         return bool(number)
 
     def _next(self, at_least: int) -> None:
-        state = read_json(self._file)
-        if state is None and self._file.exists():
+        state = read_json(self._file) if os.path.lexists(self._file) else {"fence": 0}
+        last = state.get("fence") if isinstance(state, dict) else None
+        if type(last) is not int or not 0 <= last < answers.NUMBER - 1:
             raise KbuildError(
                 "build/rollout/state.json is damaged",
                 "remove it: the next number is then taken from the nodes, which refuse lower ones",
             )
-        last = int((state or {}).get("fence") or 0)
         self.number = max(last, at_least, self.number) + 1
         write_json(self._file, {"fence": self.number, "who": self.who, "since": clock.stamp(), **self._about})
 

@@ -25,11 +25,18 @@ import shlex
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kbuild_tasks.core.errors import EVIDENCE_LINES, CommandFailed, KbuildError
+from kbuild_tasks.core.later import later
 from kbuild_tasks.effects import shell, startdir
 from kbuild_tasks.effects.context import Paths
 from kbuild_tasks.effects.files import write_atomic
+
+if TYPE_CHECKING:
+    from kbuild_tasks.effects import checked
+else:
+    checked = later("kbuild_tasks.effects.checked")
 
 EPOCH = 1704067200  # 2024-01-01T00:00:00Z: the time in packages and in the kernel's version line, whenever it is built
 PACKAGER = "kbuild-tasks <kbuild-tasks@localhost>"
@@ -125,7 +132,7 @@ def write_config(
         "LOGDEST": str(paths.workdir / "packages"),
     }
     path = paths.workdir / CONFIG
-    write_atomic(path, config_text(settings), durable=False)
+    write_atomic(path, config_text(settings) + checked.CONFIG, durable=False)
     return path
 
 
@@ -169,13 +176,16 @@ def run_function(
     write_atomic(script, _SCRIPT.format(function=function, body=body), durable=False)
     config = write_config(paths, arch=arch, jobs=jobs)
     options = ("-p", script.name, "--noextract", "--nodeps", "--force", "--holdver", "--check", "--noarchive")
-    run(paths, config, options, what=f"{function}() of the PKGBUILD", env=env, log=log, on_line=on_line, tick=tick)
+    what = f"{function}() of the PKGBUILD"
+    check = checked.Check(paths, script.name, arch)
+    run(paths, config, options, check, what=what, env=env, log=log, on_line=on_line, tick=tick)
 
 
 def run(
     paths: Paths,
     config: Path,
     options: Sequence[str],
+    check: checked.Check,
     *,
     what: str,
     env: Mapping[str, str],
@@ -184,8 +194,9 @@ def run(
     tick: Callable[[], None] | None = None,
     explain: Callable[[Sequence[str]], tuple[str, str | None] | None] = lambda lines: None,
 ) -> None:
-    """Run makepkg in paths.startdir. `what` names the work in the message of a failure; `explain` may turn the last
-    lines of output into a better sentence and a hint. Raises as run_function does."""
+    """Run makepkg in paths.startdir; `check` is left out where it passed before. `what` names the work in the message
+    of a failure; `explain` may turn the last lines of output into a better sentence and a hint. Raises as run_function
+    does."""
     refuse_root()
     last: deque[str] = deque(maxlen=400)
 
@@ -194,8 +205,10 @@ def run(
         on_line(line)
 
     argv: list[str | Path] = ["makepkg", "--config", config, "--nocolor", *options]
-    code = shell.run_lines(argv, keep, cwd=paths.startdir, env=env, log=log, tick=tick)
+    passed = {checked.WORD: "1"} if check.passed() else {}
+    code = shell.run_lines(argv, keep, cwd=paths.startdir, env={**env, **passed}, log=log, tick=tick)
     if code == 0:
+        check.remember()
         return
     lines = list(last)
     message, hint = (

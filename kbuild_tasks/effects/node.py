@@ -153,11 +153,12 @@ def _answer(node: Node, answer: str, status: int, stderr: str) -> dict[str, Any]
     if status == 0:
         try:
             value = json.loads(answer)
-        except ValueError:
+        except (ValueError, RecursionError):
             value = None
         if isinstance(value, dict):
             return value
-        raise CommandFailed(f"{node.name} gave an answer that is not JSON", evidence=answer.splitlines()[-5:])
+        evidence = [line[:200] for line in answer.splitlines()[-5:]]
+        raise CommandFailed(f"{node.name} gave an answer that is not JSON", evidence=evidence)
     raise failure(node, status, stderr)
 
 

@@ -46,7 +46,7 @@ def load_pkgbuild(path: Path, cache: Path, arch: str) -> Pkgbuild:
     Raises ConfigError: "PKGBUILD:12: ..." for a syntax error, and for what core.pkgbuild.check() refuses.
     """
     known = read_json(cache)
-    key = _key(path, arch, known.get("files", []) if isinstance(known, dict) else [])
+    key = identity(path, arch, known.get("files", []) if isinstance(known, dict) else [])
     if isinstance(known, dict) and known.get("key") == key:
         try:
             return _restore(known["pkgbuild"], path, arch)
@@ -57,7 +57,7 @@ def load_pkgbuild(path: Path, cache: Path, arch: str) -> Pkgbuild:
     kept = {name: value for name, value in asdict(pkgbuild).items() if name in KEPT}
     digests = {part: pkgbuild.digest(part) for part in core.PARTS}
     files = [s.url.removeprefix("file://") for s in pkgbuild.sources if s.protocol == "file"]
-    key = _key(path, arch, files)
+    key = identity(path, arch, files)
     value = {"key": key, "files": files, "pkgbuild": {**kept, "digests": digests, "undivided": pkgbuild.undivided}}
     with contextlib.suppress(OSError):  # bash is asked again next time
         write_json(cache, value)
@@ -70,8 +70,9 @@ def config_files() -> tuple[Path, ...]:
     return Path("/etc/makepkg.conf"), own if os.access(own, os.R_OK) else Path(home(), ".makepkg.conf")
 
 
-def _key(path: Path, arch: str, files: Iterable[str]) -> dict[str, Any]:
-    """`files` are the file:// sources: a top level that reads one of them is asked again when it was replaced."""
+def identity(path: Path, arch: str, files: Iterable[str]) -> dict[str, Any]:
+    """What a reading is remembered under. `files` are the file:// sources: a top level that reads one of them is asked
+    again when it was replaced."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -115,7 +116,7 @@ def _restore(kept: dict[str, Any], path: Path, arch: str) -> Pkgbuild:
         warnings=tuple(kept["warnings"]),
         findings=tuple(Finding(**finding) for finding in kept["findings"]),
     )
-    # cached properties of the frozen value: computed when it was kept, by this same code (see _key)
+    # cached properties of the frozen value: computed when it was kept, by this same code (see identity)
     digests = {part: str(kept["digests"][part]) for part in core.PARTS}
     pkgbuild.__dict__.update(_digests=digests, undivided=dict(kept["undivided"]))
     return pkgbuild

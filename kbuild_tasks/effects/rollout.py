@@ -246,4 +246,4 @@ def take_baseline(visit: Visit) -> None:
             "there: journalctl -k -b -p 3; systemctl --failed",
         )
     value = {"build": visit.build.build, "at": clock.stamp(), "observe": visit.answer, "baseline": answer}
-    write_json(path, value | {"skew": visit.answer.get("skew", 0.0)})
+    write_json(path, value | {"skew": visit.answer.get("skew", 0.0), "clock": clock.mark()})

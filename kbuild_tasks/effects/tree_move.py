@@ -24,7 +24,7 @@ import errno
 import os
 import shutil
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from kbuild_tasks.core.errors import KbuildError
@@ -73,7 +73,7 @@ def _move(work: WorkTree, target: str, clean: bool, left: Sequence[str]) -> list
         raise DamagedIndex(f"the index {work.index} is of a kind that git was not asked for")
     if clean:
         git("clean", "-ffdxq")
-    still = _differing(git) if differing else []
+    still = list(_differing(git)) if differing else []
     if still:
         raise KbuildError(
             f"{work.path} does not hold what was written to it: {still[0]}"
@@ -82,7 +82,7 @@ def _move(work: WorkTree, target: str, clean: bool, left: Sequence[str]) -> list
             evidence=still[:10],
         )
     work.came_to(target)
-    return differing
+    return list(differing)
 
 
 def _start(work: WorkTree, left: Sequence[str]) -> State:
@@ -120,29 +120,27 @@ def _check_clock(top: Path) -> None:
                 )
 
 
-def _differing(git: Git) -> list[str]:
-    """Paths of the index whose file is missing, has other content, another mode or type."""
+def _differing(git: Git) -> dict[str, list[str]]:
+    """Paths of the index whose file is missing, has other content, another mode or type; what git tells of each:
+    mode wanted, mode found, object wanted (git-diff-files(1), RAW OUTPUT FORMAT)."""
     git("update-index", "-q", "--refresh", ok=(0, 1))
-    done = git("diff-files", "-z", "--name-only")
+    done = git("diff-files", "-z", "--raw")
     unseen = [line for line in done.err.splitlines() if line and not line.startswith("warning: ")]
     if unseen:  # git leaves such a file out of what it prints, and ends with 0
         raise KbuildError(f"{git.worktree} cannot hold {len(unseen)} of the tree's files", evidence=unseen)
-    return names(done.out)
+    raw = names(done.out)
+    return {path: told[1:].split(" ")[:3] for told, path in zip(raw[::2], raw[1::2], strict=True)}
 
 
-def _without_modes(work: WorkTree, paths: Sequence[str]) -> list[str]:
-    """Those of `paths` that must be written. A file that differs in its mode alone gets the mode and keeps its time:
-    kbuild compiles nothing for chmod."""
-    if not paths:
-        return []
-    raw = names(work.git("diff-files", "-z", "--raw").out)
+def _without_modes(work: WorkTree, differing: Mapping[str, Sequence[str]]) -> list[str]:
+    """Those of `differing` that must be written. A file that differs in its mode alone gets the mode and keeps its
+    time: kbuild compiles nothing for chmod."""
     modes: dict[str, tuple[str, bool]] = {}
-    for told, path in zip(raw[::2], raw[1::2], strict=True):
-        wanted, found, blob = told[1:].split(" ")[:3]
+    for path, (wanted, found, blob) in differing.items():
         if {wanted, found} == {_PLAIN, _EXECUTABLE} and "\n" not in path:
             modes[path] = (blob, wanted == _EXECUTABLE)
     if not modes:
-        return list(paths)
+        return list(differing)
     lines = b"".join(os.fsencode(path) + b"\n" for path in modes)
     here = work.git("hash-object", "--no-filters", "--stdin-paths", stdin=lines).out.decode().split()
     done = set()
@@ -151,7 +149,7 @@ def _without_modes(work: WorkTree, paths: Sequence[str]) -> list[str]:
             mode = (work.path / path).stat().st_mode & 0o7777
             (work.path / path).chmod(mode | (mode & 0o444) >> 2 if executable else mode & ~0o111)
             done.add(path)
-    return [path for path in paths if path not in done]
+    return [path for path in differing if path not in done]
 
 
 def _leftovers(work: WorkTree, state: State, target: str) -> list[str]:

@@ -114,7 +114,8 @@ boot_sums() {  # members: "NAME": "sha256" of what lies on the boot partition fo
 	for file in "$boot_dir/kbuild/$ask_build"/*; do
 		[ -f "$file" ] && [ -n "$entry" ] || continue
 		sum=$(sha256sum -- "$file")
-		printf '%s"%s": "%s"' "$separator" "${file##*/}" "${sum%% *}"
+		quote "${file##*/}"
+		printf '%s%s: "%s"' "$separator" "$quoted" "${sum%% *}"
 		separator=', '
 	done
 }

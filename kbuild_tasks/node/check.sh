@@ -25,6 +25,7 @@ fit_for() {  # is this node fit for the build that was loaded?
 	done
 	loader_needed
 	[ -n "$default_entry" ] || die default 'has no boot entry that is the default' 'set one, then run doit deploy again'
+	[ "$loader" != systemd_boot ] || systemd_boot_plain
 	[ -f "$state/known-good" ] || default_runs
 	units_enabled
 	release_free

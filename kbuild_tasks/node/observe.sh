@@ -75,7 +75,7 @@ deny_json() {
 	printf '['
 	if [ -f "$state/deny" ]; then
 		first=1
-		while IFS='	' read -r id reason; do
+		while IFS='	' read -r id reason || [ -n "$id" ]; do
 			fits build "$id" || continue
 			[ -n "$first" ] || printf ', '
 			quote "$reason"

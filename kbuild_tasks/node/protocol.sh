@@ -102,6 +102,8 @@ make_scratch() {  # a directory of this call's own, in $scratch
 	[ -z "$scratch" ] || return 0
 	scratch=$(mktemp -d "$root/run/kbuild-helper.XXXXXX") ||
 		die state 'cannot make a temporary directory in /run' 'df -h /run'
+	# A word of a command line may hold a * (acpi_osi=!*): it must find no file that somebody has put where we were called.
+	mkdir -- "$scratch/nothing" && cd -- "$scratch/nothing" || die state 'cannot make a directory in /run' 'df -h /run'
 }
 
 # JSON: members are collected in $json, each with ", " after it. What is not printable ASCII becomes "?".

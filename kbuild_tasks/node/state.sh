@@ -11,9 +11,13 @@ take_turn() {  # one helper changes things at a time
 }
 
 put_file() {  # put_file PATH: stdin becomes the file, whole or not at all, and durable
-	cat >"$1.new" && sync -- "$1.new" && mv -T -- "$1.new" "$1" && sync -- "${1%/*}" && return
+	cat >"$1.new" && same_mode "$1" && sync -- "$1.new" && mv -T -- "$1.new" "$1" && sync -- "${1%/*}" && return
 	rm -f -- "$1.new"
 	die state "cannot write $1" "is its disk full? df -h ${1%/*}"
+}
+
+same_mode() {  # same_mode PATH: PATH.new may be read by who may read PATH now; a boot partition may know no modes
+	[ ! -f "$1" ] || chmod "$(stat -L -c %a -- "$1")" -- "$1.new" 2>/dev/null || :
 }
 
 remove_durably() {  # remove_durably FILE...
@@ -114,7 +118,7 @@ denied() {  # denied BUILD: why it is not tried here, in $denied_why; false: it 
 	local id
 	denied_why=''
 	[ -f "$state/deny" ] || return 1
-	while IFS='	' read -r id denied_why; do
+	while IFS='	' read -r id denied_why || [ -n "$id" ]; do  # the last line may have been edited, and not ended
 		[ "$id" != "$1" ] || return 0
 	done <"$state/deny"
 	return 1

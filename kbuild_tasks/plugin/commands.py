@@ -79,7 +79,8 @@ class Plan(DoitCmdBase):
             self.outstream.write("  doit rollout would, with what is in artifacts/ now:\n")
             width = max(len(step.task) for step in rollout)
             for step in rollout:
-                self.outstream.write(f"  {step.state:<6} {step.task:<{width}}  {' '.join(step.why)}".rstrip() + "\n")
+                line = f"  {step.state:<6} {step.task:<{width}}  {' '.join(step.why)}".rstrip()
+                self.outstream.write(visible(line) + "\n")
         return 1 if any(step.state == "broken" for step in steps) else 0
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from kbuild_tasks.core import nodestate, rollout_table
+from kbuild_tasks.core import answers, nodestate, rollout_table
 from kbuild_tasks.core.errors import KbuildError
 from kbuild_tasks.core.history import ENDED, History, fold
 from kbuild_tasks.core.rollout import Build, taking_part
@@ -72,8 +72,7 @@ def status(pipeline: Pipeline, ask: bool = False) -> dict[str, dict[str, Any]]:
 
 
 def _node(paths: Paths, name: str, build: Build | None, unreached: str) -> dict[str, Any]:
-    kept = read_record(seen_file(paths, name))
-    answer = kept.get("observe") or {}
+    kept, answer = _kept(paths, name)
     value: dict[str, Any] = {
         "running": answer.get("release"),
         "known_good": None,
@@ -95,6 +94,19 @@ def _node(paths: Paths, name: str, build: Build | None, unreached: str) -> dict[
     }
     value |= {"build": history.build or None, "step": history.state or None}
     return value
+
+
+def _kept(paths: Paths, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What was kept of when it was asked last, and its answer; {} where it is damaged: as if it never was."""
+    kept = read_record(seen_file(paths, name))
+    answer = kept.get("observe")
+    try:
+        if not isinstance(answer, dict) or answers.wrong("observe", answer):
+            return {}, {}
+        nodestate.seen(answer)
+    except ValueError:
+        return {}, {}
+    return kept, answer
 
 
 def _state(history: History, build: Build | None, running: str | None) -> str:
@@ -165,8 +177,8 @@ def plan(pipeline: Pipeline) -> list[Step]:
         except (KbuildError, OSError) as error:
             steps.append(Step(f"deploy:{name}", "broken", [str(error)]))
             continue
-        answer = read_record(seen_file(project.paths, name)).get("observe")
-        if answer is None:
+        _, answer = _kept(project.paths, name)
+        if not answer:
             steps.append(Step(f"deploy:{name}", "run", [f"{build.release} ({build.build}); it was never asked"]))
             continue
         step = nodestate.decide(history, nodestate.seen(answer), build)
@@ -175,7 +187,9 @@ def plan(pipeline: Pipeline) -> list[Step]:
         elif step.act in (nodestate.Act.DENIED, nodestate.Act.REFUSE):
             steps.append(Step(f"deploy:{name}", "held", [step.why]))
         elif step.act in (nodestate.Act.STAGE, nodestate.Act.INSTALL, nodestate.Act.BOOTFILES):
-            steps.append(Step(f"deploy:{name}", "run", [f"{build.release} ({build.build}) over {answer['release']}"]))
+            steps.append(
+                Step(f"deploy:{name}", "run", [f"{build.release} ({build.build}) over {answer.get('release')}"])
+            )
         else:
             verb = "verify" if history.state in ("BACK", "VERIFIED", "VERIFIED2", "COMMITTED") else "reboot"
             steps.append(Step(f"{verb}:{name}", "run", [f"goes on at {history.state}"]))

@@ -25,7 +25,7 @@ from kbuild_tasks.effects.context import Context
 from kbuild_tasks.effects.files import unreadable, write_atomic
 from kbuild_tasks.effects.project import Project
 from kbuild_tasks.effects.receipts import Receipts
-from kbuild_tasks.plugin import interrupt, run
+from kbuild_tasks.plugin import interrupt, run, words
 from kbuild_tasks.plugin.action import StageAction
 from kbuild_tasks.plugin.adopt import Adoption
 from kbuild_tasks.plugin.buildmode import Nodes
@@ -68,6 +68,7 @@ class Pipeline:
         except KbuildError as error:
             raise InvalidDodoFile(error.render()) from None
         try:
+            words.check(run.asked)
             self.rollout = RolloutTasks(self, get_var("only"), get_var("to"), get_var("build"))
             self.adoption = Adoption(self, get_var("from"), get_var("project"), get_var("replace"))
         except KbuildError as error:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from kbuild_tasks.core import kconfig_syntax as syntax
     from kbuild_tasks.core.kconfig import Merged, Unmet, Verdict
     from kbuild_tasks.core.reproducible import Obstacle
+    from kbuild_tasks.effects.configured import Configured
     from kbuild_tasks.effects.kconfig import Kbuild
 else:
     kconfig, syntax = later("kbuild_tasks.core.kconfig"), later("kbuild_tasks.core.kconfig_syntax")
@@ -81,7 +82,7 @@ def configure(ctx: Context, today: date) -> Outcome:
     mended = mend(kbuild.tree, mark)  # kconfig and fixdep are compiled here: a killed run may have left half of one
     with marked(mark):
         outcome = _configure(ctx, kbuild, today)
-    return replace(outcome, run={"mended": mended}) if mended else outcome
+    return replace(outcome, run={**outcome.run, "mended": mended}) if mended else outcome
 
 
 def _configure(ctx: Context, kbuild: Kbuild, today: date) -> Outcome:
@@ -93,7 +94,9 @@ def _configure(ctx: Context, kbuild: Kbuild, today: date) -> Outcome:
     try:
         try:
             merged = _merge(ctx, kbuild)
-            text = kbuild.olddefconfig(merged.text)
+            memory = _memory(ctx, merged.text)
+            known = memory.known()
+            text = known[0] if known else kbuild.olddefconfig(merged.text)
         except CommandFailed as error:
             raise explain_failure(error, "the tree's kconfig could not make a .config") from None
         final = syntax.parse_config(text)
@@ -106,7 +109,20 @@ def _configure(ctx: Context, kbuild: Kbuild, today: date) -> Outcome:
         told = _obstacles(ctx, kbuild, final)
     finally:
         shutil.rmtree(kbuild.scratch, ignore_errors=True)
-    return _install(ctx, kbuild, text, merged, [*warnings, *_waiver_warnings(verdict)], told)
+    release = kbuild.install(text, known[1] if known else None)
+    memory.remember(text, release)
+    outcome = _outcome(ctx, text, release, merged, [*warnings, *_waiver_warnings(verdict)], told)
+    return replace(outcome, run={"kconfig": "known" if known else "asked"})
+
+
+def _memory(ctx: Context, merged: str) -> Configured:
+    from kbuild_tasks.effects.compiler import toolchain
+    from kbuild_tasks.effects.configured import Configured
+
+    arch = ctx.cluster.kernel.arch
+    tools = toolchain(arch, ctx.paths)
+    tree = ctx.receipts.get("patch", {}).get("results", {}).get("tree", "")
+    return Configured(ctx.paths, _place(ctx), tree, merged=merged, arch=arch, compiler=tools.identity)
 
 
 def _obstacles(ctx: Context, kbuild: Kbuild, final: Mapping[str, str]) -> list[Obstacle]:
@@ -209,17 +225,16 @@ def _waiver_warnings(verdict: Verdict) -> list[str]:
     return waived + [f"the waiver of {w.symbol} is not needed any more: remove it" for w in verdict.unused]
 
 
-def _install(
-    ctx: Context, kbuild: Kbuild, text: str, merged: Merged, warnings: Sequence[str], told: Sequence[Obstacle]
+def _outcome(
+    ctx: Context, text: str, release: str, merged: Merged, warnings: Sequence[str], told: Sequence[Obstacle]
 ) -> Outcome:
     from kbuild_tasks.core import kconfig_hazards
-    from kbuild_tasks.effects.kconfig import replace
+    from kbuild_tasks.effects import kconfig as effect
 
     final = syntax.parse_config(text)
     copy = ctx.paths.build / "config"
     before = syntax.parse_config(copy.read_text("utf-8")) if copy.is_file() else None
-    release = kbuild.install(text)
-    replace(copy, text)
+    effect.replace(copy, text)
     return Outcome(
         f"{release}; {len(merged.requests)} requested options proven; {_changes(before, final)}",
         results={

@@ -159,6 +159,7 @@ def _unpack(ctx: Context, pkgbuild: Pkgbuild, scratch: Path) -> None:
 
 def _run_makepkg(ctx: Context, scratch: Path) -> None:
     from kbuild_tasks.core.makepkg_says import explain
+    from kbuild_tasks.effects.checked import Check
 
     config = makepkg.write_config(ctx.paths, arch=ctx.cluster.kernel.arch, jobs=1, builddir=scratch)
     env = makepkg.environment()
@@ -179,6 +180,7 @@ def _run_makepkg(ctx: Context, scratch: Path) -> None:
         ctx.paths,
         config,
         ("--nobuild", "--noprepare", "--nodeps", "--force"),
+        Check(ctx.paths, "PKGBUILD", ctx.cluster.kernel.arch),
         what="unpacking the sources",
         env=env,
         log=ctx.log,

@@ -217,6 +217,7 @@ def explain(lines: Sequence[str]) -> tuple[str, str | None] | None:
 
 
 def _run_makepkg(ctx: Context, staging: Path, options: Sequence[str]) -> None:
+    from kbuild_tasks.effects.checked import Check
     from kbuild_tasks.effects.compiler import toolchain
 
     key = ctx.cluster.build.sign_key
@@ -224,6 +225,7 @@ def _run_makepkg(ctx: Context, staging: Path, options: Sequence[str]) -> None:
         ctx.paths,
         makepkg.write_config(ctx.paths, arch=ctx.cluster.kernel.arch, jobs=os.cpu_count() or 1, pkgdest=staging),
         ("--repackage", "--force", *options, *(("--sign", "--key", key) if key else ("--nosign",))),
+        Check(ctx.paths, "PKGBUILD", ctx.cluster.kernel.arch),
         what="packaging",
         env=makepkg.environment(toolchain(ctx.cluster.kernel.arch, ctx.paths).environment),
         log=ctx.log,

@@ -7,6 +7,7 @@ the helper refuses it in any other.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
 from typing import TypeVar
@@ -16,16 +17,17 @@ from kbuild_tasks.core.errors import KbuildError, NodeRefused, NodeUnreachable
 from kbuild_tasks.core.history import AFTER_ARMING
 from kbuild_tasks.core.model import Outcome
 from kbuild_tasks.core.nodestate import Act
-from kbuild_tasks.effects import clock, k3s, reach
+from kbuild_tasks.effects import clock, commands, k3s, reach
 from kbuild_tasks.effects import node as remote
 from kbuild_tasks.effects.context import Context
 from kbuild_tasks.effects.endings import console_size, expired, fell_back, lost, not_tried, undo
+from kbuild_tasks.effects.files import unreadable
 from kbuild_tasks.effects.resume import install, remove
 from kbuild_tasks.effects.rollout import Visit, take_baseline
 from kbuild_tasks.effects.waiting import NotBack, Wait
 
 DELAY = 1  # seconds between the helper's answer and the reboot
-UNSEEN = 900  # seconds more than it may take to verify a trial, after which it goes back by itself
+UNSEEN = 900  # seconds more than it may take to verify a trial without commands, after which it goes back by itself
 LEAVING = 300  # seconds that the coordinator waits for its own end
 T = TypeVar("T")
 BEHIND = (Act.VERIFY, Act.SETTLE, Act.COMMIT, Act.UNCORDON)
@@ -135,7 +137,8 @@ def _arm(visit: Visit) -> None:
     kubelet = k3s.stop(visit) if visit.node.k3s else {}
     visit.say("arming")
     values: dict[str, str | int] = {"build": build.build, "panic": rollout.panic_timeout}
-    answer = visit.act("arm", {**values, "timeout": rollout.reboot_timeout + rollout.settle + UNSEEN})
+    commanded = 2 * commands.LIMIT * len(rollout.verify_commands)
+    answer = visit.act("arm", {**values, "timeout": rollout.reboot_timeout + rollout.settle + UNSEEN + commanded})
     default = answer.get("default")
     if answer.get("armed") != build.entry or not default or default == build.entry:
         raise NodeRefused(f"{visit.node.name} did not arm the trial (armed {answer.get('armed')}, default {default})",
@@ -159,6 +162,8 @@ def _carefully(act: Callable[[Visit], T], visit: Visit) -> T:
         return act(visit)
     except KbuildError as error:
         raise _taken_back(visit, error) from None
+    except OSError as error:  # the journal's disk is full, say
+        raise _taken_back(visit, unreadable(error)) from None
 
 
 def _taken_back(visit: Visit, error: KbuildError) -> KbuildError:
@@ -166,10 +171,13 @@ def _taken_back(visit: Visit, error: KbuildError) -> KbuildError:
     for take_back in (undo, _stays_up):
         try:
             take_back(visit)
-        except KbuildError as failed:
-            if failed.message != error.message:
-                error.evidence = (*error.evidence, f"and it is not as it was before: {failed.message}")
-    return visit.hold(error)
+        except (KbuildError, OSError) as failed:
+            told = failed.message if isinstance(failed, KbuildError) else unreadable(failed).message
+            if told != error.message:
+                error.evidence = (*error.evidence, f"and it is not as it was before: {told}")
+    with contextlib.suppress(OSError):
+        visit.hold(error)
+    return error
 
 
 def _stays_up(visit: Visit) -> None:

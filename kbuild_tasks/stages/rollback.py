@@ -19,6 +19,8 @@ def run(ctx: Context) -> Outcome:
     visit.look(anew=True)
     back_to = _back_to(visit)
     good = visit.answer.get(back_to.replace("-", "_"))
+    if not good and _never_begun(visit):  # `doit rollback` goes on with the others
+        return Outcome("nothing was rolled out there: nothing to go back to", run={"state": "fresh"})
     if not good:
         raise NodeRefused(f"{visit.node.name} has no {back_to} kernel on record: nothing to go back to")
     build = str(good.get("build") or "")
@@ -28,7 +30,7 @@ def run(ctx: Context) -> Outcome:
     answer = visit.act("rollback", {} if back_to == "known-good" else {"to": back_to})
     trial = bool(taken_back) and visit.seen.selected == f"kbuild-{taken_back}"  # maybe the same vmlinux
     named = f"{visit.run.back_to} {good.get('release')}"
-    if _runs(visit, good) and not trial:
+    if _runs(visit, good) and not trial and not _may_go_down(visit):
         return _settled(visit, build, taken_back, f"runs its {named}")
     away, said = _reboot(visit)
     if not _runs(visit, good):
@@ -37,6 +39,18 @@ def run(ctx: Context) -> Outcome:
             f"its default is {answer.get('default')}: look at its console",
         )
     return _settled(visit, build, taken_back, f"came back on its {named} after {away:.0f} s", said)
+
+
+def _never_begun(visit: Visit) -> bool:
+    """The installation writes the record first: where there is none, not even a damaged one, nothing was."""
+    told = visit.answer
+    return not (told.get("known_good") or told.get("trial") or told.get("damaged") or visit.history.in_flight)
+
+
+def _may_go_down(visit: Visit) -> bool:
+    """Asked to reboot (or about to be, when that run was killed), and still in the old boot: it may be on its way down.
+    The next node must not go before this one is back."""
+    return visit.history.state == "REBOOTING" and visit.history.data.get("boot_id") == visit.seen.boot_id
 
 
 def _back_to(visit: Visit) -> str:
@@ -83,8 +97,15 @@ def _runs(visit: Visit, good: dict[str, object]) -> bool:
 
 def _reboot(visit: Visit) -> tuple[float, str]:
     """Seconds until it was back, and what is to be said. A node with k3s is drained first."""
-    if down := reach.silent(visit.run.others(visit.node)):
-        raise NodeRefused(f"{visit.node.name} is not rebooted while {', '.join(down)} is down", "bring it back first")
+    others, name = visit.run.others(visit.node), visit.node.name
+    if leaving := visit.run.leaving(others):
+        raise NodeRefused(
+            f"{name} is not rebooted while {', '.join(leaving)} may go down at any moment: asked to reboot, "
+            "and still in the old boot",
+            f"doit rollback:{leaving[0]} first",
+        )
+    if down := reach.silent(others):
+        raise NodeRefused(f"{name} is not rebooted while {', '.join(down)} is down", "bring it back first")
     warning = k3s.leave(visit) if visit.node.k3s else ""
     if visit.node.connection == "local":
         resume.install(visit.ctx, f"rollback:{visit.node.name}", f"to={visit.run.back_to}")

@@ -99,13 +99,13 @@ def _once(visit: Visit) -> tuple[str, dict[str, Any]]:
     deadline = clock.monotonic() + PATIENCE
     while True:
         visit.say("verifying")
-        now = _ask(visit)
+        now = _ask(visit, clock.stepped(baseline.get("clock")))
         findings = verify.compare(visit.build, boot_id, baseline, now, visit.cluster.rollout)
         _log(visit, findings)
         bad = verify.failed(findings)
         if not bad:
             return verify.counts(findings), renewed
-        if now.observe.get("boot_id") != boot_id:
+        if {now.observe.get("boot_id"), now.probe.get("boot_id") or boot_id} != {boot_id}:
             raise NodeUnreachable(f"{visit.node.name} was rebooted while it was verified")
         if not all(finding.soon for finding in bad) or clock.monotonic() > deadline:
             raise _failed(visit, bad, findings)
@@ -113,7 +113,8 @@ def _once(visit: Visit) -> tuple[str, dict[str, Any]]:
         clock.sleep(PAUSE)
 
 
-def _ask(visit: Visit) -> Check:
+def _ask(visit: Visit, stepped: float) -> Check:
+    """stepped: seconds by which our own clock was set since the baseline; they are not the node's."""
     rollout = visit.cluster.rollout
     answer = observe(visit.cluster, visit.ctx.paths, visit.node)
     modules = " ".join(rollout.verify_modules)
@@ -121,7 +122,7 @@ def _ask(visit: Visit) -> Check:
     probe = visit.ask("probe", timeout=PROBE, **wanted)
     ran = commands.run(visit.cluster, visit.node, rollout.verify_commands) if rollout.verify_commands else []
     health = visit.ask("baseline")  # last: what the checks themselves stirred up is in the log now
-    return Check(answer, health, probe, ran, float(answer.get("skew", 0.0)))
+    return Check(answer, health, probe, ran, float(answer.get("skew", 0.0)) + stepped)
 
 
 def _ready(visit: Visit) -> dict[str, Any]:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import platform
 import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from kbuild_tasks.core.errors import KbuildError
 from kbuild_tasks.effects.files import read_json, write_json
 from kbuild_tasks.lab.lab import Lab
+from tests.bench.place import Place
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def noop() -> dict[str, Any]:
+def noop(size: str) -> dict[str, Any]:
     """In the project's own lab, which script/demo leaves built."""
     lab = Lab(ROOT)
     lab.up()
@@ -25,32 +28,63 @@ def noop() -> dict[str, Any]:
     return result
 
 
-def fanout() -> dict[str, Any]:
+def fanout(size: str) -> dict[str, Any]:
     from tests.bench.fanout import measure
 
     return measure(ROOT)
 
 
-MEASUREMENTS = {"noop": noop, "fanout": fanout}
+def edit(size: str) -> dict[str, Any]:
+    from tests.bench import edit
+
+    with _place(size) as place:
+        return edit.measure(place)
 
 
-def main(names: list[str]) -> int:
+def cold(size: str) -> dict[str, Any]:
+    from tests.bench import cold
+
+    with _place(size) as place:
+        return cold.measure(place)
+
+
+def _place(size: str) -> AbstractContextManager[Place]:
+    if size == "small":
+        from tests.bench.small import small
+        from tests.conftest import unpacked
+
+        return small(unpacked())
+    from tests.bench.example import example
+
+    return example(ROOT, size)
+
+
+MEASUREMENTS = {"noop": noop, "fanout": fanout, "edit": edit, "cold": cold}
+SIZED = ("edit", "cold")
+SIZES = ("small", "middle", "real")
+
+
+def main(words: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="script/bench")
+    parser.add_argument("--size", choices=SIZES, default="real")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(MEASUREMENTS))
+    asked = parser.parse_args(words)
+    if unknown := [name for name in asked.names if name not in MEASUREMENTS]:
+        parser.error(f"there is no {unknown[0]}; there are {', '.join(MEASUREMENTS)}")
     file = ROOT / "build" / "bench.json"
     known = read_json(file) or {}
-    known["machine"] = {"kernel": platform.release(), "python": platform.python_version()}
-    for name in names or list(MEASUREMENTS):
-        if name not in MEASUREMENTS:
-            print(f"script/bench: there is no {name}; there are {', '.join(MEASUREMENTS)}", file=sys.stderr)
-            return 2
+    for name in asked.names or list(MEASUREMENTS):
+        key = f"{name} {asked.size}" if name in SIZED else name
         try:
-            known[name] = MEASUREMENTS[name]()
+            result = MEASUREMENTS[name](asked.size)
         except KbuildError as error:
             print(error.render(), file=sys.stderr)
             return 1
+        known[key] = {**result, "machine": {"kernel": platform.release(), "python": platform.python_version()}}
         write_json(file, known)
-        for what, ratio in known[name]["ratios"].items():
-            goal = known[name].get("goals", {}).get(what)
-            print(f"  {name:<8} {what:<44} {ratio:8.2f}" + (f"   goal {goal}" if goal else ""))
+        for what, ratio in result["ratios"].items():
+            goal = result.get("goals", {}).get(what)
+            print(f"  {key:<11} {what:<52} {ratio:8.2f}" + (f"   goal {goal}" if goal else ""))
     return 0
 
 

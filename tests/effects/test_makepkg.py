@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kbuild_tasks.core.errors import CommandFailed, KbuildError
-from kbuild_tasks.effects import makepkg, startdir
+from kbuild_tasks.effects import checked, makepkg, startdir
 from tests.makepkg_world import new_world
 
 world = pytest.fixture(new_world)
@@ -109,7 +109,9 @@ def test_a_missing_makepkg(world, monkeypatch):
 
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with local.env(PATH="/nonexistent"), pytest.raises(KbuildError, match="makepkg is not installed on this machine"):
-        makepkg.run(world.paths, world.home / "c", (), what="x", env={}, log=world.home / "log")
+        startdir.sync(world.paths, world.pkgbuild)
+        check = checked.Check(world.paths, "PKGBUILD", "x86_64")
+        makepkg.run(world.paths, world.home / "c", (), check, what="x", env={}, log=world.home / "log")
 
 
 def test_root_is_refused(world, monkeypatch):

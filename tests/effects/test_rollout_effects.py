@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import socket
+import subprocess
 import threading
 from pathlib import Path
 
@@ -14,9 +16,9 @@ import pytest
 from kbuild_tasks.core import diagnosis
 from kbuild_tasks.core.errors import KbuildError, NodeRefused
 from kbuild_tasks.core.model import Node
-from kbuild_tasks.effects import commands, helper, reach
+from kbuild_tasks.effects import commands, helper, reach, shell
 from kbuild_tasks.effects import node as remote
-from tests.effects.test_node import COORDINATOR, cluster
+from tests.effects.test_node import COORDINATOR, WORKER, cluster
 
 
 def test_commands_run_each_in_a_shell_of_its_own(tmp_path: Path) -> None:
@@ -46,6 +48,52 @@ def test_a_command_that_does_not_end_is_ended(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(commands, "LIMIT", 1)
     (result,) = commands.run(cluster(tmp_path), COORDINATOR, ["sleep 20"])
     assert result["status"] == 124
+
+
+def test_a_command_that_leaves_something_running_is_not_waited_for(tmp_path: Path) -> None:
+    """What it left held its output open: the roll-out took the node for one that does not answer."""
+    left = tmp_path / "left"
+    wanted = [f"(sleep 300; touch {left}) & echo ready", "setsid sleep 20 & echo off; exit 3"]
+    first, second = commands.run(cluster(tmp_path), COORDINATOR, wanted)
+    assert (first["status"], first["out"]) == (0, "ready") and second["status"] == 3
+    assert subprocess.run(["pgrep", "-f", f"touch {left}"], capture_output=True).returncode == 1, "it is ended"
+
+
+def test_megabytes_of_output_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shell keeps all of $(...) in its memory: a minute of `yes` is more than a node has."""
+    monkeypatch.setattr(commands, "_SCRIPT", "ulimit -v 200000\n" + commands._SCRIPT)
+    wanted = ["head -c 400000000 /dev/zero | tr '\\0' x; echo the end; exit 5"]
+    (result,) = commands.run(cluster(tmp_path), COORDINATOR, wanted)
+    assert result["status"] == 5 and result["out"].rstrip().endswith("xthe end") and len(result["out"]) <= 400
+
+
+def answering(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """What runs on the node answers with `text`."""
+
+    def says(argv: list[str], *, stdin: bytes, **_: object) -> shell.Done:
+        word = re.search(rb"frame=([0-9a-f]{16})", stdin)
+        assert word
+        frame = word[1].decode()
+        return shell.Done(0, f"\n@@{frame} start\n{text}\n\n@@{frame} end 0\n", "", 0.1)
+
+    monkeypatch.setattr(shell, "run", says)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('{"loader": "x"}', "gave an answer that no helper of ours gives: loader is of another form"),
+        ('{"fence": 1e999}', "gave an answer that no helper of ours gives: fence is of another form"),
+        ("[" * 100000, "gave an answer that is not JSON"),
+        ("x" * 10**6, "gave an answer that is not JSON"),
+        ("5", "gave an answer that is not JSON"),
+    ],
+)
+def test_an_answer_that_is_none(text: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answering(monkeypatch, text)
+    with pytest.raises(KbuildError, match=told) as caught:
+        helper.ask(cluster(tmp_path), WORKER, "observe", alone=True)
+    assert "kubenode2" in caught.value.message and max(map(len, caught.value.evidence)) <= 200
 
 
 def listening(greeting: bytes | None) -> tuple[socket.socket, Node]:

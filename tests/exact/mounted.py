@@ -23,9 +23,13 @@ class Mounted(Bench):
         return ["nsenter", f"--mount=/proc/{self.holder.pid}/ns/mnt"]
 
     def command(self, *arguments: str) -> list[str]:
+        return self.as_builder(*super().command(*arguments))
+
+    def as_builder(self, *argv: str) -> list[str]:
+        """A command in the namespace, in the project, as who builds."""
         who = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
         there = ["sh", "-c", 'cd "$0" && exec "$@"', str(self.project)]  # nsenter begins in /
-        return [*self.enter, *there, *who, "--", *super().command(*arguments)]
+        return [*self.enter, *there, *who, "--", *argv]
 
     def identity(self) -> dict[str, Any]:
         known = super().identity()
