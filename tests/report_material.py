@@ -38,6 +38,7 @@ def material(name: str = "fs/a.o", node: str = "k2", option: str = "BRIDGE", pat
         "objects": 3,
         "per_node": {node: 1, "k1": 2},
         "slots": {node: 2, "k1": 1},
+        "bound": {"by": "workers", "sentence": f"bounded by the slots of {node}"},
         "fallbacks": [{"object": name, "reason": f"{node} refused the connection", "node": node}],
         "local_by_design": {"incbin": 1},
         "at": 1796058899.0,

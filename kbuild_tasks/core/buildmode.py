@@ -15,7 +15,7 @@ from typing import Any
 
 from kbuild_tasks.core.arch import debian_package
 from kbuild_tasks.core.errors import KbuildError, NodeRefused
-from kbuild_tasks.core.hosts import SLOTS_PER_CORE
+from kbuild_tasks.core.lending import SLOTS_PER_CORE
 from kbuild_tasks.core.model import DISTCC_PORT, Build, Cluster, Node
 
 MIB, GIB = 1 << 20, 1 << 30

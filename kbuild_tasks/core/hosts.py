@@ -18,13 +18,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from kbuild_tasks.core import model
+from kbuild_tasks.core import calibration, model
 from kbuild_tasks.core.errors import ConfigError, KbuildError
+from kbuild_tasks.core.far import far_name
+from kbuild_tasks.core.lending import lend, limit
 
-SLOTS_PER_CORE = 1.15  # measured, directives-only: (0.045 preprocess + send + 0.40 remote) / 0.40 CPU s per object
 CPP_COST = 0.27  # measured: 0.107 coordinator CPU s for each 0.40 worker CPU s
 CPP_MEMORY = 48 << 20  # measured: 39 MB resident for a preprocessor
 CLIENT_MEMORY = 16 << 20  # make's shell, the front and a distcc client that holds one preprocessed file
@@ -43,16 +44,7 @@ ENVIRONMENT: Mapping[str, str] = {
     "DISTCC_NO_REWRITE_CROSS": "1",  # else gcc becomes x86_64-linux-gnu-gcc and kbuild rebuilds everything
 }
 
-_MIB = 1 << 20
 _ADDRESS = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?|[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*")
-
-
-@dataclass(frozen=True)
-class Lent:
-    """Slots that a node can carry, and why they are fewer than its cores or cluster.yaml ask for ("" if not)."""
-
-    slots: int
-    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,6 +60,7 @@ class HostPlan:
     reasons   sentences for the log: why these numbers
     local     slots of the coordinator's own compiler; 0 is possible with workers
     alone     hosts when all workers are gone: all that the coordinator can carry
+    unfit     sentences about calibrations that do not count
     far       name under which distcc asks for gcc, "": as make does. Workers of another architecture have the
               coordinator's gcc as a cross compiler, with the machine in its name
     """
@@ -82,6 +75,7 @@ class HostPlan:
     local: int = 0
     alone: str = ""
     far: str = ""
+    unfit: tuple[str, ...] = ()
 
     def without(self, gone: Collection[str]) -> str:
         """`hosts` without nodes that are gone."""
@@ -95,32 +89,13 @@ class HostPlan:
         return tuple(self.nodes.values())
 
 
-def slots(node: model.Node, facts: Mapping[str, Any]) -> int:
-    """Compile jobs that a node can carry: facts {"cores": n, "memory": bytes, "available": bytes}, see lend()."""
-    return lend(node, facts).slots
-
-
-def lend(node: model.Node, facts: Mapping[str, Any]) -> Lent:
-    """Slots from cluster.yaml, or from the cores, never more than memory_per_job fits into the available memory."""
-    cores = max(1, int(facts.get("cores") or 1))
-    wanted = round(cores * SLOTS_PER_CORE) if node.slots is None else node.slots
-    available = facts.get("available")
-    if available is None and facts.get("memory") is not None:
-        available = int(facts["memory"]) * 3 // 4
-    if available is None or node.memory_per_job <= 0:
-        return Lent(wanted)
-    fits = max(0, int(available)) // node.memory_per_job
-    if wanted <= fits:
-        return Lent(wanted)
-    return Lent(
-        fits,
-        f"{node.name} lends {fits} of {wanted} slots: {int(available) // _MIB} MiB of memory are available, "
-        f"a job needs {node.memory_per_job // _MIB} MiB (memory_per_job)",
-    )
-
-
-def plan(cluster: model.Cluster, facts_by_node: Mapping[str, Mapping[str, Any]]) -> HostPlan:
-    """Hosts, -j and environment from what prepare learned: node -> {"state", "why", "facts", "mode"}.
+def plan(
+    cluster: model.Cluster,
+    facts_by_node: Mapping[str, Mapping[str, Any]],
+    calibrations: Mapping[str, Mapping[str, Any]] | None = None,
+) -> HostPlan:
+    """Hosts, -j and environment from what prepare learned: node -> {"state", "why", "facts", "mode"}, and from what
+    `doit calibrate` measured: node -> its record (core/calibration.py).
 
     Raises KbuildError when the coordinator itself was not prepared, ConfigError for an address distcc cannot carry.
     """
@@ -140,18 +115,19 @@ def plan(cluster: model.Cluster, facts_by_node: Mapping[str, Mapping[str, Any]])
             left_out.append((node.name, why))
         else:
             remote.append((count, node.name, endpoint(node, record)))
-    far = _far_name(remote, facts_by_node, cluster.coordinator.name, left_out)
+    far = far_name(remote, facts_by_node, cluster.coordinator.name, left_out)
     remote.sort(key=lambda entry: -entry[0])  # stable: equal ones stay in the order of cluster.yaml
+    shares = _measured(cluster, facts_by_node, calibrations or {}, remote, left_out, reasons)
 
     facts = own.get("facts") or {}
     helpers = sum(int((facts_by_node[name].get("facts") or {}).get("cores") or count) for count, name, _ in remote)
-    local = _local_slots(cluster.coordinator, facts, helpers, reasons)
+    local = _local_slots(cluster.coordinator, facts, helpers, reasons, shares.local)
     total = local + sum(count for count, _, _ in remote)
     jobs = _jobs(cluster, facts, total, len(remote), reasons)
     taking_part = {name: count for count, name, _ in remote}
     if local:
         taking_part[cluster.coordinator.name] = local
-    hosts = _hosts(remote, local, facts, jobs)
+    hosts = _hosts(remote, local, facts, jobs, shares.plain)
     return HostPlan(
         hosts=hosts,
         jobs=jobs,
@@ -163,37 +139,39 @@ def plan(cluster: model.Cluster, facts_by_node: Mapping[str, Mapping[str, Any]])
         local=local,
         alone=_alone(cluster.coordinator, facts) if hosts else "",
         far=far if hosts else "",
+        unfit=shares.unfit,
     )
 
 
-def _far_name(
-    remote: list[tuple[int, str, str]],
+def _measured(
+    cluster: model.Cluster,
     facts_by_node: Mapping[str, Mapping[str, Any]],
-    coordinator: str,
+    calibrations: Mapping[str, Mapping[str, Any]],
+    remote: list[tuple[int, str, str]],
     left_out: list[tuple[str, str]],
-) -> str:
-    """HostPlan.far; takes those out of `remote` that have not the name that all must have, or the foreign ones, if that
-    costs fewer slots."""
-
-    def mode(name: str, key: str) -> str:
-        return str((facts_by_node[name].get("mode") or {}).get(key) or "")
-
-    full, own = mode(coordinator, "full"), mode(coordinator, "cc")
-    other = [name for _, name, _ in remote if mode(name, "cc") != own]
-    foreign = [name for name in other if mode(name, "cc") == full]
-    strange = [name for name in other if name not in foreign]
-    out = {name: f"{coordinator} has no {mode(name, 'cc')}, as it could be asked for there" for name in strange}
-    lacking = [name for _, name, _ in remote if mode(name, "full") != full and name not in out]
-    lent = {name: count for count, name, _ in remote}
-    if foreign and sum(lent[name] for name in lacking) > sum(lent[name] for name in foreign):
-        told = f"{', '.join(lacking)} lend more slots, and have no {full} (/usr/lib/distcc), as gcc is called there"
-        out |= dict.fromkeys(foreign, told)
-        foreign = []
-    elif foreign:
-        out |= dict.fromkeys(lacking, f"it has no {full} (/usr/lib/distcc), as gcc is called on {foreign[0]}")
-    remote[:] = [entry for entry in remote if entry[1] not in out]
-    left_out += out.items()
-    return full if foreign else ""
+    reasons: list[str],
+) -> calibration.Shares:
+    """What calibrations say; `remote` gets their slots, and where all are measured their order: the quickest for one
+    job first. Workers that were not measured keep their slots."""
+    own = cluster.coordinator.name
+    facts = {node: record.get("facts") or {} for node, record in facts_by_node.items() if record.get("facts")}
+    found, notes = calibration.usable(calibrations, facts, own)
+    reasons += notes
+    workers = {node: found[node] for _, node, _ in remote if node in found}
+    if not workers:
+        return calibration.Shares(unfit=tuple(notes))
+    told = [node for node in workers if cluster.nodes[node].slots is not None]
+    limits = {
+        node: count if node in told else limit(cluster.nodes[node], facts_by_node[node]) for count, node, _ in remote
+    }
+    shares = calibration.shares(found[own], workers, limits, cluster.coordinator.slots, told)
+    reasons += shares.notes
+    left_out += shares.out.items()
+    whole = len(workers) == len(remote)
+    remote[:] = [(shares.slots.get(name, n), name, where) for n, name, where in remote if name not in shares.out]
+    if whole:
+        remote.sort(key=lambda entry: workers[entry[1]].alone)
+    return replace(shares, unfit=tuple(notes), local=shares.local if whole else None)
 
 
 def endpoint(node: model.Node, record: Mapping[str, Any]) -> str:
@@ -224,8 +202,11 @@ def _worker_slots(node: model.Node, record: Mapping[str, Any], reasons: list[str
     return count, ""
 
 
-def _local_slots(node: model.Node, facts: Mapping[str, Any], helpers: int, reasons: list[str]) -> int:
-    """Slots of the coordinator's own compiler: what its cores have left after preprocessing for `helpers` cores."""
+def _local_slots(
+    node: model.Node, facts: Mapping[str, Any], helpers: int, reasons: list[str], measured: int | None
+) -> int:
+    """Slots of the coordinator's own compiler: what its cores have left after preprocessing for `helpers` cores;
+    measured: the same by calibration."""
     lent = lend(node, facts)
     if lent.reason:
         reasons.append(lent.reason)
@@ -236,6 +217,9 @@ def _local_slots(node: model.Node, facts: Mapping[str, Any], helpers: int, reaso
         return 1
     if node.slots is not None:
         return lent.slots
+    if measured is not None:
+        reasons.append(f"{node.name} compiles in {min(lent.slots, measured)} slots, by calibration")
+        return min(lent.slots, measured)
     cores = max(1, int(facts.get("cores") or 1))
     left = max(0, min(lent.slots, round(cores - CPP_COST * helpers)))
     reasons.append(f"{node.name} compiles in {left} slots: {cores} cores, less what preprocessing for {helpers} takes")
@@ -256,7 +240,9 @@ def _jobs(cluster: model.Cluster, facts: Mapping[str, Any], total: int, workers:
     return max(1, jobs)
 
 
-def _hosts(remote: list[tuple[int, str, str]], local: int, facts: Mapping[str, Any], jobs: int) -> str:
+def _hosts(
+    remote: list[tuple[int, str, str]], local: int, facts: Mapping[str, Any], jobs: int, plain: Collection[str]
+) -> str:
     if not remote:
         return ""
     cores = max(1, int(facts.get("cores") or 1))
@@ -265,7 +251,7 @@ def _hosts(remote: list[tuple[int, str, str]], local: int, facts: Mapping[str, A
     if available is not None:
         preprocessors = max(1, min(preprocessors, int(available) // CPP_MEMORY))
     entries = [f"--localslots={max(cores, local)}", f"--localslots_cpp={local + preprocessors}"]
-    entries += [f"{where}/{count},lzo" for count, _, where in remote]
+    entries += [f"{where}/{count}{'' if name in plain else ',lzo'}" for count, name, where in remote]
     if local:
         entries.append(f"localhost/{local}")
     return " ".join(entries)

@@ -155,6 +155,7 @@ class Outcome:
     results  plain JSON that goes into the receipt: content only, no times, nothing of speed
     run      plain JSON that goes into build/last-run.json only (seconds, shares, fallbacks)
     warnings lines that the terminal shows under the task
+    lines    the same, of a result that has more than one: no warning
     final    False: no receipt is written, the stage is tried again next time (a node left out)
     """
 
@@ -162,4 +163,5 @@ class Outcome:
     results: Mapping[str, Any] = field(default_factory=dict)
     run: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    lines: tuple[str, ...] = ()
     final: bool = True

@@ -117,6 +117,17 @@ def cpu_ticks(stat: str) -> tuple[int, int] | None:
     return sum(ticks) - sum(ticks[3:5]), sum(ticks)
 
 
+def bytes_sent(table: str) -> int:
+    """Of all interfaces but the loopback, from /proc/net/dev; proc(5): "name: 8 columns received, 8 transmitted"."""
+    total = 0
+    for line in table.splitlines():
+        name, colon, columns = line.partition(":")
+        words = columns.split()
+        if colon and name.strip() != "lo" and len(words) >= 9 and words[8].isdecimal():
+            total += int(words[8])
+    return total
+
+
 def busy(before: tuple[int, int], after: tuple[int, int]) -> float | None:
     """The busy share between two readings of cpu_ticks(), None while the clock has not moved."""
     whole = after[1] - before[1]

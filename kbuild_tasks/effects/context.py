@@ -45,6 +45,10 @@ class Paths:
     def facts(self, node: str) -> Path:
         return self.build / "facts" / f"{node}.json"
 
+    def calibration(self, node: str) -> Path:
+        """What `doit calibrate` measured of a node (core/calibration.py)."""
+        return self.build / "calibration" / f"{node}.json"
+
     @property
     def repository(self) -> Path:
         """Bare git repository of source trees (design.md §8)."""

@@ -6,6 +6,7 @@ touches distcc's record and the watch.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -23,6 +24,7 @@ EVERY = 0.5  # seconds between events
 BUSY_OVER = 3.0  # seconds over which the coordinator's CPU is shown: two samples next to each other jump
 LONG = 3.0  # seconds from which on an object is named while it is made
 AFTER_COMPILE = ("link", "modpost", "image")
+NET = Path("/proc/net/dev")
 ENOUGH = 20  # objects, before the rest is asked for
 
 
@@ -43,6 +45,7 @@ class Monitor:
         self.phase = "prepare"
         self.phases: list[tuple[float, str]] = [(0.0, "prepare")]
         self.cpu: list[tuple[float, float]] = []  # second, busy share of the coordinator
+        self.sent: list[tuple[float, float]] = []  # second, bytes that its interfaces had sent by then
         self._client, self._coordinator, self._emit, self._clock = client, coordinator, emit, clock
         self._watch = Watch(client.plan.nodes, client.log, client.set_gone, end_client)
         self._remaining = Remaining(tree)
@@ -117,6 +120,8 @@ class Monitor:
         share = progress.busy(self._ticks[0][1], ticks)
         if share is not None and (not self.cpu or now - self._began - self.cpu[-1][0] >= 1.0):
             self.cpu.append((round(now - self._began, 2), round(share, 3)))
+            with contextlib.suppress(OSError):
+                self.sent.append((self.cpu[-1][0], float(progress.bytes_sent(NET.read_text()))))
         return share
 
     def _longest(self, now: float) -> tuple[str, float] | None:

@@ -65,15 +65,16 @@ def timeline(
 
 def save(
     paths: Paths, client: Client, monitor: Monitor, told: Distribution, coordinator: str, tree: Path, failed: bool
-) -> str | None:
-    """Write what a compilation that has just ended tells. What went wrong, as a warning."""
+) -> tuple[trace.Timeline | None, str | None]:
+    """Write what a compilation that has just ended tells: it, and what went wrong, as a warning."""
+    found = None
     try:
         found = timeline(client, monitor, told, coordinator, tree, failed)
         if found.spans:
             _write(path(paths), trace.build(found))
     except Exception as error:  # of whatever kind: the objects are good without it
-        return f"build/trace.json was not written: {error!r}"
-    return None
+        return found, f"build/trace.json was not written: {error!r}"
+    return found, None
 
 
 def add_stages(paths: Paths, stages: Iterable[tuple[str, float, float]], since: float) -> str | None:

@@ -55,6 +55,7 @@ class StageAction(BaseAction):
         self.values = {
             "message": outcome.message,
             "warnings": list(outcome.warnings),
+            "lines": list(outcome.lines),
             "run": dict(outcome.run),
             "seconds": round(time.monotonic() - started, 3),
         }

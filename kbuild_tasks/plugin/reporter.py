@@ -80,6 +80,8 @@ class Reporter(ConsoleReporter):
             told += f"; {_seconds(values['seconds'])}"
         if not (state == "fresh" and task.name.partition(":")[0] in self.closure):
             self._line(state, task.name, told)
+        for line in values.get("lines") or ():
+            self.write(f"{INDENT}{line}\n")
         for warning in values.get("warnings") or ():
             self.warn(warning)
         return None

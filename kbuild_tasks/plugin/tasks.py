@@ -40,7 +40,7 @@ STAGES = {
     "package": "make the packages, into artifacts/",
 }
 # Tasks for which no PKGBUILD is read: it may be what hangs; nor the first time, for sync alone: that takes 0.1 s.
-BESIDE = ("prepare", "release", "adopt", "rollback", "takeover", "allow", "prune")
+BESIDE = ("prepare", "calibrate", "release", "adopt", "rollback", "takeover", "allow", "prune")
 UNREAD = (*BESIDE, "sync")
 ALL_NODES = "compile"  # the stage that needs every node prepared; the others need the coordinator alone
 
@@ -109,6 +109,7 @@ class Pipeline:
         for stage, doc in STAGES.items():
             yield self._stage(stage, doc)
         yield self._release()
+        yield self._calibrate()
         yield from self.adoption.tasks()
         yield from self.rollout.tasks()
 
@@ -190,6 +191,15 @@ class Pipeline:
             "doc": "leave build mode on all nodes, the coordinator's tmpfs included",
             "uptodate": [False],
             "actions": [self.action("release", self.nodes.release_all)],
+        }
+
+    def _calibrate(self) -> dict[str, Any]:
+        return {
+            "basename": "calibrate",
+            "doc": "time a file of this kernel on every node; slots and -j follow",
+            "uptodate": [False],
+            "setup": ["prepare"],
+            "actions": [self.action("calibrate", partial(self.act, "calibrate"))],
         }
 
     def _files(self, task: str) -> dict[str, Any]:

@@ -25,12 +25,20 @@ def compilation(told: Material) -> Html:
     return section(
         "compile",
         "Compilation",
+        _bound(told),
         _timeline(line) if line else missing("When and where each object was made is not known: build/trace.json."),
         _share(told, line),
         _fallbacks(told),
         _longest(line),
         note=_note(told, line),
     )
+
+
+def _bound(told: Material) -> Html | None:
+    """What it waited for, in the words that the run itself told."""
+    found = told.compiled.get("bound")
+    sentence = found.get("sentence") if isinstance(found, Mapping) else None
+    return tag("p", f"It was {sentence}.", class_="lead") if isinstance(sentence, str) and sentence else None
 
 
 def _note(told: Material, line: Timeline | None) -> str:

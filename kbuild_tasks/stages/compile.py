@@ -25,11 +25,12 @@ from kbuild_tasks.effects.files import read_record, sha256_file
 if TYPE_CHECKING:
     from kbuild_tasks.core import diagnostics, hosts
     from kbuild_tasks.core.distribution import Distribution
-    from kbuild_tasks.effects import built, ccache, keep, stale, trace
+    from kbuild_tasks.core.trace import Timeline
+    from kbuild_tasks.effects import built, ccache, keep, speed, stale, trace
     from kbuild_tasks.effects.distcc import Client
     from kbuild_tasks.effects.monitor import Monitor
 else:
-    trace = later("kbuild_tasks.effects.trace")
+    trace, speed = later("kbuild_tasks.effects.trace"), later("kbuild_tasks.effects.speed")
     built, ccache = later("kbuild_tasks.effects.built"), later("kbuild_tasks.effects.ccache")
     keep, stale = later("kbuild_tasks.effects.keep"), later("kbuild_tasks.effects.stale")
     diagnostics, hosts = later("kbuild_tasks.core.diagnostics"), later("kbuild_tasks.core.hosts")
@@ -71,9 +72,12 @@ def run(ctx: Context) -> Outcome:
     place = f"{extracted['pkgbase']}/src/{extracted['srctree']}"
     tree = ctx.paths.builddir / place
     _check_config(ctx, tree, "before")
-    plan = hosts.plan(ctx.cluster, {name: read_record(ctx.paths.facts(name)) for name in ctx.cluster.nodes})
-    started = time.monotonic()
-    told, losses, mended, cached, untraced = _build(ctx, plan, place)
+    facts = {name: read_record(ctx.paths.facts(name)) for name in ctx.cluster.nodes}
+    plan = hosts.plan(ctx.cluster, facts, speed.calibrations(ctx.paths, ctx.cluster.nodes))
+    started, cpu = time.monotonic(), speed.cpu_seconds()
+    told, losses, mended, cached, monitor, line, untraced = _build(ctx, plan, place)
+    taken = speed.cpu_seconds() - cpu
+    bound = speed.bound_by(ctx.paths, ctx.cluster.coordinator.name, plan.workers, line, monitor, taken)
     seconds = time.monotonic() - started
     _check_config(ctx, tree, "after")
     built.drop_markers(tree)
@@ -87,9 +91,12 @@ def run(ctx: Context) -> Outcome:
         "untold": list(told.untold),
         "lost_attempts": dict(told.lost),
         "seconds": round(seconds, 2),
+        "cpu_seconds": round(taken, 2),
+        **({"bound": {"by": bound.by, "sentence": bound.sentence}} if bound and told.objects else {}),
         "jobs": plan.jobs,
         "hosts": plan.hosts,
         "slots": dict(plan.slots),
+        "reasons": list(plan.reasons),
         "mended": mended,
         "dropped": dropped,
         **({"ccache": ccache.told(cached, len(told.cached), len(told.objects))} if cached else {}),
@@ -103,6 +110,7 @@ def run(ctx: Context) -> Outcome:
         message(told, plan, ctx.cluster.coordinator.name),
         results=results,
         run=record,
+        lines=(bound.sentence,) if bound and told.objects else (),
         warnings=(*_warnings(ctx, plan, told, losses), *filter(None, (untraced, unkept)), *_no_ccache(ctx)),
     )
 
@@ -129,12 +137,14 @@ def _no_ccache(ctx: Context) -> Iterable[str]:
 
 
 class _Built(NamedTuple):
-    """untraced: why build/trace.json was not written."""
+    """line: what build/trace.json has; untraced: why it was not written."""
 
     told: Distribution
     losses: list[Any]
     mended: list[str]
     cached: dict[str, str]
+    monitor: Monitor
+    line: Timeline | None
     untraced: str | None
 
 
@@ -182,8 +192,8 @@ def _build(ctx: Context, plan: hosts.HostPlan, place: str) -> _Built:
         monitor.close()
         if monitor.error:
             raise monitor.error
-        told, untraced = _told(ctx, client, monitor, tree)
-        return _Built(told, monitor.losses, mended, cached, untraced)
+        told, line, untraced = _told(ctx, client, monitor, tree)
+        return _Built(told, monitor.losses, mended, cached, monitor, line, untraced)
     except CommandFailed as failed:
         monitor.close()
         if failed.code > 0 and not tells_of_kill(kept):
@@ -199,11 +209,11 @@ def _build(ctx: Context, plan: hosts.HostPlan, place: str) -> _Built:
 
 def _told(
     ctx: Context, client: Client, monitor: Monitor, tree: Path, failed: bool = False
-) -> tuple[Distribution, str | None]:
+) -> tuple[Distribution, Timeline | None, str | None]:
     """What became of the objects; when and where each was made goes into build/trace.json."""
     coordinator = ctx.cluster.coordinator.name
     told = client.finish(time.monotonic(), coordinator, tree)
-    return told, trace.save(ctx.paths, client, monitor, told, coordinator, tree, failed)
+    return told, *trace.save(ctx.paths, client, monitor, told, coordinator, tree, failed)
 
 
 def _counted(plan: hosts.HostPlan) -> dict[str, str]:
@@ -269,6 +279,7 @@ def _warnings(ctx: Context, plan: hosts.HostPlan, told: Distribution, losses: li
     if told.objects:
         for node, why in plan.left_out:
             yield f"{node} compiled nothing: {why}"
+        yield from plan.unfit
     for loss in losses:
         yield f"{loss.node} {loss.why}: {loss.jobs} of its jobs {'was' if loss.jobs == 1 else 'were'} done elsewhere"
     lost_before = {loss.node for loss in losses}

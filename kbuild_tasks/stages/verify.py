@@ -99,7 +99,7 @@ def _once(visit: Visit) -> tuple[str, dict[str, Any]]:
     deadline = clock.monotonic() + PATIENCE
     while True:
         visit.say("verifying")
-        now = _ask(visit, clock.stepped(baseline.get("clock")))
+        now = _ask(visit, baseline)
         findings = verify.compare(visit.build, boot_id, baseline, now, visit.cluster.rollout)
         _log(visit, findings)
         bad = verify.failed(findings)
@@ -113,8 +113,7 @@ def _once(visit: Visit) -> tuple[str, dict[str, Any]]:
         clock.sleep(PAUSE)
 
 
-def _ask(visit: Visit, stepped: float) -> Check:
-    """stepped: seconds by which our own clock was set since the baseline; they are not the node's."""
+def _ask(visit: Visit, baseline: dict[str, Any]) -> Check:
     rollout = visit.cluster.rollout
     answer = observe(visit.cluster, visit.ctx.paths, visit.node)
     modules = " ".join(rollout.verify_modules)
@@ -122,7 +121,14 @@ def _ask(visit: Visit, stepped: float) -> Check:
     probe = visit.ask("probe", timeout=PROBE, **wanted)
     ran = commands.run(visit.cluster, visit.node, rollout.verify_commands) if rollout.verify_commands else []
     health = visit.ask("baseline")  # last: what the checks themselves stirred up is in the log now
-    return Check(answer, health, probe, ran, float(answer.get("skew", 0.0)) + stepped)
+    return Check(answer, health, probe, ran, _skew(float(answer.get("skew", 0.0)), baseline))
+
+
+def _skew(seen: float, baseline: dict[str, Any]) -> float:
+    """Seconds between the node's clock and ours. By how much ours was set since the baseline is no fault of the node;
+    but where both were set alike, nothing came between them."""
+    before = float(baseline.get("skew", 0.0))
+    return min(seen, seen + clock.stepped(baseline.get("clock")), key=lambda skew: abs(skew - before))
 
 
 def _ready(visit: Visit) -> dict[str, Any]:

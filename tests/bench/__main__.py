@@ -41,6 +41,18 @@ def edit(size: str) -> dict[str, Any]:
         return edit.measure(place)
 
 
+def simulate(size: str) -> dict[str, Any]:
+    from tests.bench.simulate import measure
+
+    return measure(ROOT)
+
+
+def simulate_local(size: str) -> dict[str, Any]:
+    from tests.bench.simulate_local import measure
+
+    return measure(ROOT)
+
+
 def cold(size: str) -> dict[str, Any]:
     from tests.bench import cold
 
@@ -59,7 +71,8 @@ def _place(size: str) -> AbstractContextManager[Place]:
     return example(ROOT, size)
 
 
-MEASUREMENTS = {"noop": noop, "fanout": fanout, "edit": edit, "cold": cold}
+ALL = {"noop": noop, "fanout": fanout, "edit": edit, "cold": cold, "simulate": simulate}
+MEASUREMENTS = {**ALL, "simulate-local": simulate_local}
 SIZED = ("edit", "cold")
 SIZES = ("small", "middle", "real")
 
@@ -73,7 +86,7 @@ def main(words: list[str]) -> int:
         parser.error(f"there is no {unknown[0]}; there are {', '.join(MEASUREMENTS)}")
     file = ROOT / "build" / "bench.json"
     known = read_json(file) or {}
-    for name in asked.names or list(MEASUREMENTS):
+    for name in asked.names or list(ALL):
         key = f"{name} {asked.size}" if name in SIZED else name
         try:
             result = MEASUREMENTS[name](asked.size)

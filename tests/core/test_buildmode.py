@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kbuild_tasks.core import buildmode, hosts
+from kbuild_tasks.core import buildmode, lending
 from kbuild_tasks.core.model import Build, Node, Workdir
 
 GCC = {"version": "12.2.0", "machine": "x86_64-linux-gnu", "binutils": "GNU assembler (GNU Binutils for Debian) 2.40"}
@@ -34,7 +34,7 @@ SCRIPTS = Path(buildmode.__file__).parent.parent / "effects"
 )
 def test_the_node_computes_the_slots_that_hosts_does(cores: int, available: int, slots: int | None, expected: int):
     node = Node("kubenode2", "10.0.0.12", slots=slots, memory_per_job=200 * MIB)
-    assert hosts.slots(node, {"cores": cores, "memory": 64 << 30, "available": available}) == expected
+    assert lending.slots(node, {"cores": cores, "memory": 64 << 30, "available": available}) == expected
     values = buildmode.worker_values(node, BUILD, GCC)
     text = (SCRIPTS / "worker.sh").read_text()
     function = re.search(r"^slots\(\) \{.*?^\}", text, re.DOTALL | re.MULTILINE)

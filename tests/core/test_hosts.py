@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kbuild_tasks.core import hosts
+from kbuild_tasks.core import hosts, lending
 from kbuild_tasks.core.errors import ConfigError, KbuildError
 from kbuild_tasks.core.model import Build, Cluster, Kernel, Node, Ssh, Workdir
 
@@ -46,16 +46,16 @@ def ready(cores: int = 4, available: int = 8 * GIB, **mode: object) -> dict[str,
     ],
 )
 def test_slots(wanted: int | None, facts: dict[str, int], slots: int) -> None:
-    assert hosts.slots(Node("n", "10.0.0.1", slots=wanted), facts) == slots
+    assert lending.slots(Node("n", "10.0.0.1", slots=wanted), facts) == slots
 
 
 def test_fewer_slots_than_asked_for_have_a_reason() -> None:
-    lent = hosts.lend(Node("k2", "10.0.0.1", slots=8, memory_per_job=300 * MIB), {"cores": 8, "available": 700 * MIB})
+    lent = lending.lend(Node("k2", "10.0.0.1", slots=8, memory_per_job=300 * MIB), {"cores": 8, "available": 700 * MIB})
     assert lent.slots == 2
     assert lent.reason == (
         "k2 lends 2 of 8 slots: 700 MiB of memory are available, a job needs 300 MiB (memory_per_job)"
     )
-    assert hosts.lend(Node("k2", "10.0.0.1", slots=2), {"cores": 8, "available": 700 * MIB}).reason == ""
+    assert lending.lend(Node("k2", "10.0.0.1", slots=2), {"cores": 8, "available": 700 * MIB}).reason == ""
 
 
 def test_workers_come_before_the_coordinator_and_all_slots_are_used() -> None:

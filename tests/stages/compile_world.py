@@ -39,7 +39,7 @@ scripts/tool: scripts/tool.c
 %.o: %.c include/common.h scripts/tool
 	@echo "  CC      $@"
 	@gcc $(flags) -c -o $@ $<
-	@printf 'cmd_%s := %s\n' '$@' 'gcc -c -o $@ $<' > $(@D)/.$(@F).cmd
+	@printf 'cmd_%s := %s\n' '$@' 'gcc $(flags) -c -o $@ $<' > $(@D)/.$(@F).cmd
 head.o: head.S
 	@echo "  AS      $@"
 	@gcc -D__KERNEL__ -D__ASSEMBLY__ -c -o $@ $<
