@@ -70,6 +70,7 @@ class HostPlan:
     alone     hosts when all workers are gone: all that the coordinator can carry
     far       name under which distcc asks for gcc, "": as make does. Workers of another architecture have the
               coordinator's gcc as a cross compiler, with the machine in its name
+    carries   compilations that the coordinator can carry at a time
     """
 
     hosts: str
@@ -82,6 +83,7 @@ class HostPlan:
     local: int = 0
     alone: str = ""
     far: str = ""
+    carries: int = 1
 
     def without(self, gone: Collection[str]) -> str:
         """`hosts` without nodes that are gone."""
@@ -152,6 +154,7 @@ def plan(cluster: model.Cluster, facts_by_node: Mapping[str, Mapping[str, Any]])
     if local:
         taking_part[cluster.coordinator.name] = local
     hosts = _hosts(remote, local, facts, jobs)
+    carries = max(1, lend(cluster.coordinator, facts).slots)
     return HostPlan(
         hosts=hosts,
         jobs=jobs,
@@ -161,7 +164,8 @@ def plan(cluster: model.Cluster, facts_by_node: Mapping[str, Mapping[str, Any]])
         nodes={where: name for _, name, where in remote},
         reasons=tuple(reasons),
         local=local,
-        alone=_alone(cluster.coordinator, facts) if hosts else "",
+        alone=f"--localslots={carries} --localslots_cpp={carries} localhost/{carries}" if hosts else "",
+        carries=carries,
         far=far if hosts else "",
     )
 
@@ -269,8 +273,3 @@ def _hosts(remote: list[tuple[int, str, str]], local: int, facts: Mapping[str, A
     if local:
         entries.append(f"localhost/{local}")
     return " ".join(entries)
-
-
-def _alone(node: model.Node, facts: Mapping[str, Any]) -> str:
-    count = max(1, lend(node, facts).slots)
-    return f"--localslots={count} --localslots_cpp={count} localhost/{count}"

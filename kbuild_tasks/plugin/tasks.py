@@ -40,7 +40,7 @@ STAGES = {
     "package": "make the packages, into artifacts/",
 }
 # Tasks for which no PKGBUILD is read: it may be what hangs; nor the first time, for sync alone: that takes 0.1 s.
-BESIDE = ("prepare", "release", "adopt", "rollback", "takeover", "allow", "prune")
+BESIDE = ("prepare", "release", "adopt", "rollback", "takeover", "allow", "prune", "trust")
 UNREAD = (*BESIDE, "sync")
 ALL_NODES = "compile"  # the stage that needs every node prepared; the others need the coordinator alone
 
@@ -108,6 +108,9 @@ class Pipeline:
         for stage, doc in STAGES.items():
             yield self._stage(stage, doc)
         yield self._release()
+        yield {"basename": "trust", "name": None, "doc": "let a node compile again that returned a wrong object"}
+        for node in cluster.active:
+            yield self._trust(node)
         yield from self.adoption.tasks()
         yield from self.rollout.tasks()
 
@@ -189,6 +192,15 @@ class Pipeline:
             "doc": "leave build mode on all nodes, the coordinator's tmpfs included",
             "uptodate": [False],
             "actions": [self.action("release", self.nodes.release_all)],
+        }
+
+    def _trust(self, node: Node) -> dict[str, Any]:
+        task = f"trust:{node.name}"
+        return {
+            "basename": "trust",
+            "name": node.name,
+            "doc": f"let {node.name} compile again after it returned a wrong object",
+            "actions": [self.action(task, partial(self.act, task, node))],
         }
 
     def _files(self, task: str) -> dict[str, Any]:

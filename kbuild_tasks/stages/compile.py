@@ -20,18 +20,19 @@ from kbuild_tasks.core.later import later
 from kbuild_tasks.core.model import Inputs, Outcome
 from kbuild_tasks.effects import makepkg, places
 from kbuild_tasks.effects.context import Context, Paths
-from kbuild_tasks.effects.files import read_record, sha256_file
+from kbuild_tasks.effects.files import sha256_file
 
 if TYPE_CHECKING:
     from kbuild_tasks.core import diagnostics, hosts
     from kbuild_tasks.core.distribution import Distribution
-    from kbuild_tasks.effects import built, ccache, keep, stale, trace
+    from kbuild_tasks.effects import built, ccache, keep, makers, quarantine, stale, trace
     from kbuild_tasks.effects.distcc import Client
     from kbuild_tasks.effects.monitor import Monitor
 else:
     trace = later("kbuild_tasks.effects.trace")
     built, ccache = later("kbuild_tasks.effects.built"), later("kbuild_tasks.effects.ccache")
     keep, stale = later("kbuild_tasks.effects.keep"), later("kbuild_tasks.effects.stale")
+    makers, quarantine = later("kbuild_tasks.effects.makers"), later("kbuild_tasks.effects.quarantine")
     diagnostics, hosts = later("kbuild_tasks.core.diagnostics"), later("kbuild_tasks.core.hosts")
 
 FEW = 10  # fallbacks below this number fail no build: three of five objects of an edit say nothing of a cluster
@@ -71,7 +72,8 @@ def run(ctx: Context) -> Outcome:
     place = f"{extracted['pkgbase']}/src/{extracted['srctree']}"
     tree = ctx.paths.builddir / place
     _check_config(ctx, tree, "before")
-    plan = hosts.plan(ctx.cluster, {name: read_record(ctx.paths.facts(name)) for name in ctx.cluster.nodes})
+    quarantine.settle(ctx.paths, ctx.cluster.build)
+    plan = hosts.plan(ctx.cluster, quarantine.facts(ctx.paths, ctx.cluster))
     started = time.monotonic()
     told, losses, mended, cached, untraced = _build(ctx, plan, place)
     seconds = time.monotonic() - started
@@ -85,6 +87,7 @@ def run(ctx: Context) -> Outcome:
         "fallbacks": [dict(entry) for entry in told.fallbacks],
         "local_by_design": dict(told.here),
         "untold": list(told.untold),
+        "checked": dict(told.checked),
         "lost_attempts": dict(told.lost),
         "seconds": round(seconds, 2),
         "jobs": plan.jobs,
@@ -149,7 +152,7 @@ def _build(ctx: Context, plan: hosts.HostPlan, place: str) -> _Built:
     places.begin_build(ctx.paths, place)
     mended = mend(tree, mark)
     front = make_front(ctx.paths.state / "front", makepkg.SYSTEM_PATH)
-    client = Client(ctx.paths, plan, front)
+    client = Client(ctx.paths, plan, front, ctx.cluster.build.check_share)
     client.start()
     source = ctx.receipts["patch"]["results"]["tree"]
     tools = toolchain(ctx.cluster.kernel.arch, ctx.paths)
@@ -182,14 +185,19 @@ def _build(ctx: Context, plan: hosts.HostPlan, place: str) -> _Built:
         monitor.close()
         if monitor.error:
             raise monitor.error
-        told, untraced = _told(ctx, client, monitor, tree)
+        told, untraced = _told(ctx, client, monitor, place)
+        if told.wrong:  # a build() that goes on after a failure of make
+            raise quarantine.caught(ctx, told)
         return _Built(told, monitor.losses, mended, cached, untraced)
     except CommandFailed as failed:
         monitor.close()
         if failed.code > 0 and not tells_of_kill(kept):
             mark.clear()  # make ended by itself: it has removed the targets it was at
-        with contextlib.suppress(Exception):  # the same full disk may end both, and it is the build's end that is told
-            _told(ctx, client, monitor, tree, failed=True)
+        told = None
+        with contextlib.suppress(OSError):  # the same full disk may end both, and it is the build's end that is told
+            told, _ = _told(ctx, client, monitor, place, failed=True)
+        if told and told.wrong:
+            raise quarantine.caught(ctx, told) from None
         raise _explained(ctx, failed, list(kept), tree) from None
     finally:
         monitor.close()
@@ -198,11 +206,13 @@ def _build(ctx: Context, plan: hosts.HostPlan, place: str) -> _Built:
 
 
 def _told(
-    ctx: Context, client: Client, monitor: Monitor, tree: Path, failed: bool = False
+    ctx: Context, client: Client, monitor: Monitor, place: str, failed: bool = False
 ) -> tuple[Distribution, str | None]:
-    """What became of the objects; when and where each was made goes into build/trace.json."""
-    coordinator = ctx.cluster.coordinator.name
+    """What became of the objects; when and where each was made goes into build/trace.json. Raises OSError."""
+    coordinator, tree = ctx.cluster.coordinator.name, ctx.paths.builddir / place
     told = client.finish(time.monotonic(), coordinator, tree)
+    with contextlib.suppress(OSError):  # what has no maker is doubted
+        makers.save(ctx.paths, place, told.made, ctx.cluster.nodes)
     return told, trace.save(ctx.paths, client, monitor, told, coordinator, tree, failed)
 
 
@@ -278,5 +288,7 @@ def _warnings(ctx: Context, plan: hosts.HostPlan, told: Distribution, losses: li
     if told.fallbacks:
         yield f"{len(told.fallbacks)} of {told.far} objects fell back to {ctx.cluster.coordinator.name}:"
         yield from (f"  {line}" for line in grouped(told)[:3])
+    for name, why in told.unsure:
+        yield f"{name} could not be checked: {why}"
     if told.untold:
         yield f"distcc's record does not tell where {len(told.untold)} objects were compiled"
