@@ -16,7 +16,9 @@ from kbuild_tasks.effects import published
 from kbuild_tasks.effects.context import Paths
 
 pytestmark = pytest.mark.skipif(shutil.which("bsdtar") is None, reason="needs bsdtar")
-LIST = gzip.compress(b"#mtree\n/set type=file\n./boot time=1.0 type=dir\n./boot/a time=1.0 size=7 sha256digest=abc\n")
+LIST = gzip.compress(
+    b"#mtree\n/set type=file\n./boot time=1.0 type=dir\n./boot/a time=1.0 size=7 sha256digest=abc\n", mtime=0
+)
 
 
 @pytest.fixture

@@ -19,9 +19,9 @@ from tests.stages.liar import LIES, Liar
 pytestmark = pytest.mark.real
 NODES = """\
 nodes:
-  n1: {address: 127.0.0.1, connection: local, slots: 1}
-  n2: {address: 127.0.0.2, slots: 2}
-  n3: {address: 127.0.0.3, slots: 2}
+  n1: {{address: 127.0.0.1, connection: local, slots: 1}}
+  n2: {{address: 127.0.0.2, slots: {slots}}}
+  n3: {{address: 127.0.0.3, slots: {slots}}}
 """
 MAKEFILE = "arch/x86/Makefile"
 DEBUG = diff([(MAKEFILE, FILES[MAKEFILE], FILES[MAKEFILE].replace("+= -O1 ", "+= -O1 -g -gdwarf-5 "))])
@@ -36,10 +36,12 @@ class Shared(Bench):
         super().write(state)
         path = self.project / "cluster.yaml"
         head = path.read_text().partition("nodes:")[0]
-        path.write_text(head.replace("workdir:", f"check_share: {self.share}, workdir:") + NODES)
+        path.write_text(
+            head.replace("workdir:", f"check_share: {self.share}, workdir:") + NODES.format(slots=self.slots)
+        )
         self.own(path)
 
-    share = "100%"
+    share, slots = "100%", 2
 
     def identity(self):
         told = super().identity()
@@ -65,12 +67,11 @@ def bench(linux_source: Path) -> Iterator[Shared]:
 
 
 def without_workers(bench: Shared, state: State) -> Made:
-    workers, bench.workers = bench.workers, {}
-    share, bench.share = bench.share, "0%"
+    bench.slots = 0
     try:
         return bench.clean(state)
     finally:
-        bench.workers, bench.share = workers, share
+        bench.slots = 2
 
 
 @pytest.mark.parametrize("debug", [False, True])
