@@ -97,7 +97,8 @@ def test_the_script_of_the_hostile_job_does_tell_what_it_sees(nodes: Nodes) -> N
         f"mkdir -p /work && chmod 777 /work && echo {script} | base64 -d | runuser -u distccd -- sh 4>&1; rm -r /work"
     )
     told = nodes.sh("kubenode2", work)
-    for word in ("sees /etc/passwd", "calls 10.77.0.11/22", "sends 10.77.0.11/22", "sees process", "makes suid", "ended"):
+    words = "sees /etc/passwd", "calls 10.77.0.11/22", "sends 10.77.0.11/22", "sees process", "makes suid", "ended"
+    for word in words:
         assert f"HOSTILE {word}" in told
 
 
