@@ -100,7 +100,12 @@ def _kernel(given: dict[str, Tree]) -> Kernel:
 
 
 def _build(given: dict[str, Tree]) -> Build:
-    converters = {"fail_local_share": units.share, "max_jobs": _number, "sign_key": str.upper}
+    converters = {
+        "fail_local_share": units.share,
+        "check_share": units.share,
+        "max_jobs": _number,
+        "sign_key": str.upper,
+    }
     converters |= dict.fromkeys(("keep", "ccache"), _kept)
     values = _converted(given, converters)
     workdir = values["workdir"]

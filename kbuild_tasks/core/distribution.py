@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from kbuild_tasks.core.distcc_log import DistccLog, tell
 from kbuild_tasks.core.spans import CACHED, DESIGN, FALLBACK, PLAN
 
+COMPARED = ("same", "wrong", "unsure")  # words of effects/check.sh in the front's record
+
 
 @dataclass(frozen=True)
 class Distribution:
@@ -22,6 +24,9 @@ class Distribution:
     untold     objects given to distcc of which its log does not say where they were made
     cached     objects that came from ccache, sorted; none of `objects`
     made       object -> (node, kind of core/spans.py)
+    checked    node -> objects of it that were made here once more and compared
+    wrong      (object, node, directory with both) of those that differ (effects/check.sh)
+    unsure     (object, why) of those of which it could not be told
     """
 
     objects: tuple[str, ...]
@@ -33,6 +38,9 @@ class Distribution:
     untold: tuple[str, ...] = ()
     cached: tuple[str, ...] = ()
     made: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    checked: Mapping[str, int] = field(default_factory=dict)
+    wrong: tuple[tuple[str, str, str], ...] = ()
+    unsure: tuple[tuple[str, str], ...] = ()
 
     @property
     def fallback_share(self) -> float:
@@ -50,6 +58,7 @@ def distribution(
     given: dict[str, tuple[str, str]] = {}
     ends: dict[str, list[str]] = {}
     had: set[str] = set()
+    compared: list[tuple[str, str, str]] = []
     for line in front.splitlines():
         what, _, rest = line.partition("\t")
         why, tab, name = rest.partition("\t")
@@ -59,6 +68,8 @@ def distribution(
             ends.setdefault(name, []).append(why)
         elif what == "had":
             had.add(name)
+        elif what in COMPARED:
+            compared.append((what, why, name))
         else:
             given[name] = (what, why)
     per_node: dict[str, int] = {}
@@ -92,6 +103,16 @@ def distribution(
         if job.fallback:
             node = nodes.get(job.tries[-1][0], job.tries[-1][0]) if job.tries else ""
             fallbacks.append({"object": shown, "reason": tell(node or None, job.reason), "node": node})
+    checked: dict[str, int] = {}
+    wrong, unsure = [], []
+    for what, why, name in compared:
+        maker, _ = made.get(name, (coordinator, FALLBACK))
+        if what == "unsure" or (what == "wrong" and maker == coordinator):
+            unsure.append((short(name, root), why if what == "unsure" else "it was made here in the end, and differs"))
+        elif maker != coordinator:
+            checked[maker] = checked.get(maker, 0) + 1
+            if what == "wrong":
+                wrong.append((short(name, root), maker, why))
     return Distribution(
         objects=tuple(sorted(short(name, root) for name in given)),
         per_node=dict(sorted(per_node.items())),
@@ -102,6 +123,9 @@ def distribution(
         untold=tuple(sorted(untold)),
         cached=tuple(sorted(short(name, root) for name in had - given.keys())),
         made={short(name, root): told for name, told in made.items()},
+        checked=dict(sorted(checked.items())),
+        wrong=tuple(wrong),
+        unsure=tuple(unsure),
     )
 
 

@@ -1,4 +1,5 @@
-"""Three questions to an ELF file, without binutils: is it whole, which build id does it carry, what are its sections.
+"""Questions to an ELF file, without binutils: is it whole, which build id does it carry, what are its sections, what
+lies at an offset.
 
 The assembler and the linker write the section header table, or the header that points to it, last (BFD): a file that
 was cut short either has no valid header or a table beyond its end. Layout: elf(5).
@@ -12,7 +13,7 @@ from typing import BinaryIO
 
 _MAGIC = b"\x7fELF"
 _NOTE = 7  # SHT_NOTE
-_NOBITS = 8  # SHT_NOBITS
+_NOBITS = 8  # SHT_NOBITS: takes no room in the file
 _BUILD_ID = 3  # NT_GNU_BUILD_ID
 _MAX_NOTES = 1 << 20
 
@@ -80,6 +81,34 @@ def _names_at(data: bytes, wide: bool, order: str) -> int:
     """The number of the section that holds the names of sections; -1 where it is in no place that we read."""
     number: int = struct.unpack_from(order + "H", data, 62 if wide else 50)[0]
     return -1 if number == 0xFFFF else number  # SHN_XINDEX: more than 65,279 sections
+
+
+def section_at(file: BinaryIO, offset: int) -> str:
+    """The name of the section that the byte at `offset` is in; "" where it is in none, or it is no ELF file."""
+    head = _header(file)
+    if head is None:
+        return ""
+    wide, order, table, entry, count = head
+    file.seek(table)
+    raw = file.read(entry * count)
+    if entry < (64 if wide else 40) or len(raw) < entry * count:
+        return ""
+    sections = []
+    for at in range(0, len(raw), entry):
+        name, kind = struct.unpack_from(order + "II", raw, at)
+        sections.append(
+            (name, kind, *struct.unpack_from(order + ("QQ" if wide else "II"), raw, at + (24 if wide else 16)))
+        )
+    file.seek(50 if not wide else 62)
+    names = struct.unpack(order + "H", file.read(2))[0]
+    if names >= count:
+        return ""
+    file.seek(sections[names][2])
+    text = file.read(sections[names][3])
+    for name, kind, begin, size in sections:
+        if kind not in (0, _NOBITS) and begin <= offset < begin + size:
+            return text[name:].partition(b"\0")[0].decode("ascii", "backslashreplace")
+    return ""
 
 
 def _find_note(raw: bytes, order: str) -> str | None:

@@ -63,6 +63,7 @@ class HostPlan:
     unfit     sentences about calibrations that do not count
     far       name under which distcc asks for gcc, "": as make does. Workers of another architecture have the
               coordinator's gcc as a cross compiler, with the machine in its name
+    carries   compilations that the coordinator can carry at a time
     """
 
     hosts: str
@@ -76,6 +77,7 @@ class HostPlan:
     alone: str = ""
     far: str = ""
     unfit: tuple[str, ...] = ()
+    carries: int = 1
 
     def without(self, gone: Collection[str]) -> str:
         """`hosts` without nodes that are gone."""
@@ -128,6 +130,7 @@ def plan(
     if local:
         taking_part[cluster.coordinator.name] = local
     hosts = _hosts(remote, local, facts, jobs, shares.plain)
+    carries = max(1, lend(cluster.coordinator, facts).slots)
     return HostPlan(
         hosts=hosts,
         jobs=jobs,
@@ -137,7 +140,8 @@ def plan(
         nodes={where: name for _, name, where in remote},
         reasons=tuple(reasons),
         local=local,
-        alone=_alone(cluster.coordinator, facts) if hosts else "",
+        alone=f"--localslots={carries} --localslots_cpp={carries} localhost/{carries}" if hosts else "",
+        carries=carries,
         far=far if hosts else "",
         unfit=shares.unfit,
     )
@@ -255,8 +259,3 @@ def _hosts(
     if local:
         entries.append(f"localhost/{local}")
     return " ".join(entries)
-
-
-def _alone(node: model.Node, facts: Mapping[str, Any]) -> str:
-    count = max(1, lend(node, facts).slots)
-    return f"--localslots={count} --localslots_cpp={count} localhost/{count}"

@@ -49,6 +49,7 @@ class Build:
     workdir: Workdir
     max_jobs: int | None = None  # None: auto
     fail_local_share: float = 0.5
+    check_share: float = 0.01  # of the objects that workers make, those that are made here once more and compared
     keep: int = 4 << 30  # bytes on disk for what was built on a tmpfs; 0: nothing is kept
     ccache: int = 0  # bytes on the coordinator's disk; 0: not used
     ccache_dir: str | None = None  # absolute; None: beside the workdir

@@ -23,6 +23,7 @@ from kbuild_tasks.effects.makepkg import SYSTEM_PATH
 from kbuild_tasks.effects.tree import Trees
 
 _HEADERS = (".h", ".inc")
+_DIRECTORIES = tuple("0123456789abcdef")  # of its objects, by the first digit of their keys
 
 
 def place(build: Build, paths: Paths) -> Path:
@@ -63,6 +64,19 @@ def environment(
 def told(env: Mapping[str, str], hits: int, misses: int) -> dict[str, int]:
     """For the record of the run; "bytes": what the cache takes now."""
     return {"hits": hits, "misses": misses, "bytes": _size(env)}
+
+
+def clear(build: Build, paths: Paths) -> None:
+    """Forget all objects: one of them may be a node's that returns wrong ones, and which is not told. Where ccache is
+    off or not installed any more too: it may be back one day. Raises CommandFailed, OSError."""
+    directory = place(build, paths)
+    if is_there() and directory.is_dir():
+        env = {"PATH": SYSTEM_PATH, "CCACHE_CONFIGPATH": "/dev/null", "CCACHE_DIR": str(directory)}
+        shell.run(["ccache", "--clear"], env=env, timeout=600)
+    elif directory.is_dir():
+        for entry in directory.iterdir():
+            if entry.name in _DIRECTORIES:
+                shutil.rmtree(entry)
 
 
 def is_there() -> bool:

@@ -50,6 +50,16 @@ class Paths:
         return self.build / "calibration" / f"{node}.json"
 
     @property
+    def quarantine(self) -> Path:
+        """Nodes that returned wrong objects (effects/quarantine.py)."""
+        return self.build / "quarantine"
+
+    @property
+    def makers(self) -> Path:
+        """Who made each object (effects/makers.py)."""
+        return self.state / "makers.json"
+
+    @property
     def repository(self) -> Path:
         """Bare git repository of source trees (design.md §8)."""
         return self.state / "repo.git"

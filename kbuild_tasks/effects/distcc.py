@@ -5,7 +5,8 @@
     <state>/distcc/times     when it was asked for each object, and had it: read once, at the end
     <state>/distcc/hosts     distcc's host list, read anew for each job: a worker that is gone is taken out
     <state>/distcc/lock      distcc's own slots and backoff marks
-    <workdir>/tmp            preprocessed files, 3 MB each, gone in a second: beside the tree, on its tmpfs
+    <workdir>/tmp            preprocessed files, 3 MB each, gone in a second: beside the tree, on its tmpfs; and what
+                             is being checked (check.sh)
 
 Nothing of it outlives the build: what counts goes into build/last-run.json.
 """
@@ -20,8 +21,9 @@ from collections.abc import Collection
 from pathlib import Path
 
 from kbuild_tasks.core.distcc_log import DistccLog
-from kbuild_tasks.core.distribution import Distribution, distribution
+from kbuild_tasks.core.distribution import COMPARED, Distribution, distribution
 from kbuild_tasks.core.hosts import HostPlan
+from kbuild_tasks.core.trust import draws
 from kbuild_tasks.effects import trace
 from kbuild_tasks.effects.context import Paths
 from kbuild_tasks.effects.files import write_atomic
@@ -33,7 +35,9 @@ READ_BYTES = 1 << 20
 class Client:
     """Everything of one build's distribution. start(), then poll() a few times a second, then finish()."""
 
-    def __init__(self, paths: Paths, plan: HostPlan, front: Path) -> None:
+    def __init__(self, paths: Paths, plan: HostPlan, front: Path, check: float = 0.0) -> None:
+        """check: share of the workers' objects that are made here once more and compared."""
+        self.check = draws(check)
         self.plan, self.front = plan, front
         self.directory = paths.state / "distcc"
         self.temporary = paths.workdir / "tmp"
@@ -77,6 +81,8 @@ class Client:
             **({"KBUILD_TASKS_TIMES": str(self._times)} if trace.UPTIME.exists() else {}),
             "KBUILD_TASKS_WORKERS": " ".join(self.plan.workers),
             **({"KBUILD_TASKS_FAR": self.plan.far} if self.plan.far else {}),
+            **({"KBUILD_TASKS_CHECK": str(self.check)} if self.check else {}),
+            "KBUILD_TASKS_CHECKS": str(self.plan.carries),
             **self.plan.env,
             "DISTCC_DIR": str(self.directory),
             "DISTCC_LOG": str(self._main),
@@ -92,7 +98,7 @@ class Client:
                 name = rest.partition("\t")[2]
                 if what == "had":
                     self.had.add(name)
-                elif what != "lost":
+                elif what != "lost" and what not in COMPARED:
                     self.given[name] = what
         for follower in list(self._logs):
             for data in follower.read():

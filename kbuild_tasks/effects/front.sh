@@ -17,6 +17,8 @@
 # KBUILD_TASKS_CC       the compiler that the workers were asked for; another one is not sent
 # KBUILD_TASKS_FAR      name under which distcc asks for gcc: the one that workers of another architecture have too
 # KBUILD_TASKS_CCACHE   not empty: ccache stands before distcc and the compiler, and calls miss.sh for what it lacks
+# KBUILD_TASKS_CHECK    of 2^32, how many objects given to distcc are made here once more and compared (check.sh); drawn for
+#                       each by the kernel's random numbers, so that no worker can know which; may be unset
 
 name=${0##*/} front=${0%/*}
 case $PATH in
@@ -95,15 +97,20 @@ elif [ -z "$KBUILD_TASKS_WORKERS" ]; then
 fi
 # With debug information an object is made of its preprocessed text here as well: text.sh.
 [ -z "$text" ] || export KBUILD_TASKS_TEXT="$front.text"
+give=distcc
+if [ -n "$KBUILD_TASKS_CHECK" ] && [ "$what" = far ]; then
+	read -r drawn </proc/sys/kernel/random/uuid
+	[ "$((0x${drawn%%-*}))" -ge "$KBUILD_TASKS_CHECK" ] || give=$front/.check
+fi
 if [ -n "$KBUILD_TASKS_CCACHE" ]; then
 	# What ccache lacks is recorded when it is made: miss.sh, which ccache calls with the compiler behind it.
-	export KBUILD_TASKS_JOB="$what	$why	$object" KBUILD_TASKS_COMPILER="$name"
+	export KBUILD_TASKS_JOB="$what	$why	$object" KBUILD_TASKS_COMPILER="$name" KBUILD_TASKS_GIVE="$give"
 	call=ccache
 else
 	printf '%s\t%s\t%s\n' "$what" "$why" "$object" >>"$KBUILD_TASKS_RECORD"
 	[ -z "$text" ] || PATH=$KBUILD_TASKS_TEXT:$PATH
 	[ "$what" = far ] || exec "$name" "$@"
-	call=distcc
+	call=$give
 	[ "$name" != gcc ] || name=${KBUILD_TASKS_FAR:-gcc}
 fi
 for try in 1 2 3; do

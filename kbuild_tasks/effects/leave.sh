@@ -74,7 +74,7 @@ leave() {
 	leave_by "$record"
 	[ "$tree" = 0 ] || leave_by "$kept"
 	[ -z "$wrong" ] || die "$wrong"
-	[ -f "$record" ] || rm -rf /run/kbuild-tasks /run/systemd/system/kbuild-leave.service
+	[ -f "$record" ] || rm -rf --one-file-system /run/kbuild-tasks /run/systemd/system/kbuild-leave.service
 }
 
 leave_by() {  # leave_by FILE: what this record tells of

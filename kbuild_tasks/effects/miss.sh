@@ -9,7 +9,7 @@ case $KBUILD_TASKS_JOB in
 far*)
 	far=$KBUILD_TASKS_COMPILER
 	[ "$far" != gcc ] || far=${KBUILD_TASKS_FAR:-gcc}
-	exec distcc "$far" "$@"
+	exec "$KBUILD_TASKS_GIVE" "$far" "$@"
 	;;
 esac
 exec "$KBUILD_TASKS_COMPILER" "$@"

@@ -110,7 +110,7 @@ def mark(paths: Paths, place: str, what: str) -> Path:
 def remove_others(paths: Paths, pkgbase: str, srctree: str) -> None:
     """Remove kernel trees that this project needs no more: 1.5 GB each, on a tmpfs. Those of its pkgbase, unless a
     project that is still there uses them; of another pkgbase, those that it made itself."""
-    for place in list(_trees(paths)):
+    for place in list(trees(paths)):
         if place == f"{pkgbase}/src/{srctree}":
             continue
         root = _read(paths, place, "tree").get("root")
@@ -120,6 +120,16 @@ def remove_others(paths: Paths, pkgbase: str, srctree: str) -> None:
             _drop(paths, place, "built")
             remove_tree(paths.builddir / place)
             forget(paths, place)
+
+
+def trees(paths: Paths) -> Iterator[str]:
+    """Places of the kernel trees in the workdir."""
+    with contextlib.suppress(FileNotFoundError):
+        for base in os.listdir(paths.builddir):
+            source = paths.builddir / base / "src"
+            for entry in os.scandir(source) if source.is_dir() else ():
+                if entry.is_dir(follow_symlinks=False) and is_kernel(entry.path):
+                    yield f"{base}/src/{entry.name}"
 
 
 def is_kernel(directory: str | os.PathLike[str]) -> bool:
@@ -135,15 +145,6 @@ def in_repository(repository: Path, tree: str) -> bool:
     with contextlib.suppress(FileNotFoundError):
         return any(name.endswith(".idx") for name in os.listdir(objects / "pack"))
     return False
-
-
-def _trees(paths: Paths) -> Iterator[str]:
-    with contextlib.suppress(FileNotFoundError):
-        for base in os.listdir(paths.builddir):
-            source = paths.builddir / base / "src"
-            for entry in os.scandir(source) if source.is_dir() else ():
-                if entry.is_dir(follow_symlinks=False) and is_kernel(entry.path):
-                    yield f"{base}/src/{entry.name}"
 
 
 def _beside(paths: Paths, place: str, what: str) -> Path:

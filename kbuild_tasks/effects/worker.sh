@@ -144,13 +144,38 @@ clear_port() {
 	! listening || refuse port
 }
 
+confined() {  # confined COMMAND...: run it with what a job may do at most, as properties of a unit (systemd.exec(5))
+	# Whoever sends a job runs commands here (gcc -wrapper): so what distccd starts sees programs and its own directory,
+	# as /work, and no other file of the node; it may answer and cannot call: no connect(2), nor what sends without one.
+	mkdir -p -- $run/empty $run/root
+	memory=$((2 * jobs * per_job + size))
+	[ "$memory" -le "$available" ] || memory=$available
+	set -- -p NoNewPrivileges=yes -p CapabilityBoundingSet= -p UMask=0077 -p LimitCORE=0 "$@"
+	set -- -p RootDirectory=$run/root -p ProtectSystem=strict -p MountAPIVFS=yes -p PrivateDevices=yes "$@"
+	set -- -p "BindPaths=$tmp:/work" -p 'TemporaryFileSystem=/dev/shm:ro /dev/mqueue:ro' "$@"
+	set -- -p 'BindReadOnlyPaths=/usr -/bin -/sbin -/lib -/lib32 -/lib64 -/libx32 -/opt' "$@"
+	set -- -p 'BindReadOnlyPaths=-/etc/ld.so.cache -/etc/alternatives' "$@"
+	set -- -p "BindReadOnlyPaths=$run/empty:/sys $run/empty:/run" "$@"
+	set -- -p PrivateIPC=yes -p ProtectProc=invisible -p ProcSubset=pid "$@"
+	set -- -p ProtectKernelModules=yes -p ProtectKernelLogs=yes -p ProtectClock=yes -p ProtectHostname=yes "$@"
+	set -- -p RestrictNamespaces=yes -p RestrictRealtime=yes -p RestrictSUIDSGID=yes -p LockPersonality=yes "$@"
+	set -- -p KeyringMode=private -p 'RestrictAddressFamilies=AF_INET AF_INET6' "$@"
+	set -- -p SystemCallArchitectures=native -p SystemCallErrorNumber=EPERM -p SystemCallFilter=@system-service \
+		-p 'SystemCallFilter=~connect sendto sendmsg sendmmsg io_uring_setup io_uring_enter io_uring_register' \
+		-p 'SystemCallFilter=~@keyring @privileged kcmp pidfd_getfd process_madvise' "$@"
+	# Where the kernel can (cgroup version 2): no packet but the coordinator's, no other port, and no other memory.
+	set -- -p IPAddressDeny=any -p "IPAddressAllow=$peer" -p SocketBindDeny=any -p "SocketBindAllow=tcp:$port" "$@"
+	set -- -p "MemoryMax=$memory" -p "TasksMax=$((16 + 16 * jobs))" -p OOMPolicy=continue "$@"
+	systemd-run --quiet --collect "$@"
+}
+
 start() {  # a transient unit: systemd is its parent, knows its user, ends it at its time
 	printf '[Service]\nType=oneshot\nExecStart=/bin/sh %s\n' $run/leave.sh >/run/systemd/system/kbuild-leave.service
 	[ ! -f "$state/distccd.log" ] || mv -- "$state/distccd.log" "$state/distccd.log.1"
-	systemd-run --quiet --collect --unit=$unit --description='distccd of kbuild-tasks' \
-		-p "$account" -p NoNewPrivileges=yes -p "RuntimeMaxSec=$lifetime" -p OnFailure=kbuild-leave.service \
+	confined --unit=$unit --description='distccd of kbuild-tasks' \
+		-p "$account" -p "RuntimeMaxSec=$lifetime" -p OnFailure=kbuild-leave.service \
 		-p "StandardOutput=append:$state/distccd.log" -p "StandardError=append:$state/distccd.log" \
-		--setenv="TMPDIR=$tmp" --setenv="PATH=$PATH" -- \
+		--setenv=TMPDIR=/work --setenv="PATH=$PATH" -- \
 		distccd --no-detach --daemon --listen "$listen" --allow "$peer" --port "$port" --jobs "$jobs" \
 		--log-stderr --log-level info </dev/null || refuse start
 	tries=0

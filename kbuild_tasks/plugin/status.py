@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from kbuild_tasks.core.visible import visible
-from kbuild_tasks.effects import lock
+from kbuild_tasks.effects import lock, quarantine
 from kbuild_tasks.effects.files import read_record
 from kbuild_tasks.plugin import rollout_status
 from kbuild_tasks.plugin.plan import plan
@@ -21,7 +21,7 @@ def status(pipeline: Pipeline, ask: bool = False) -> dict[str, Any]:
     return {
         "running": lock.holder(paths.build / ".lock"),
         "last_run": read_record(paths.build / "last-run.json") or None,
-        "nodes": {name: node(pipeline, name) for name in pipeline.project.cluster.nodes},
+        "nodes": nodes(pipeline),
         "artifacts": {
             "kernelrelease": _of(str, manifest.get("kernelrelease")),
             "packages": _of(list, manifest.get("packages")) or [],
@@ -29,6 +29,15 @@ def status(pipeline: Pipeline, ask: bool = False) -> dict[str, Any]:
         "stale": [step.task for step in steps if step.state != "fresh" and not step.task.startswith("prepare")],
         "rollout": rollout_status.status(pipeline, ask),
     }
+
+
+def nodes(pipeline: Pipeline) -> dict[str, dict[str, Any]]:
+    """Node -> as last seen; of one in quarantine, why."""
+    cluster = pipeline.project.cluster
+    told = {name: node(pipeline, name) for name in cluster.nodes}
+    for name, record in quarantine.known(pipeline.project.paths, cluster).items():
+        told[name] |= {"state": "quarantine", "why": f"{quarantine.since(record)}; doit trust:{name} lifts it"}
+    return told
 
 
 def node(pipeline: Pipeline, name: str) -> dict[str, Any]:

@@ -40,7 +40,7 @@ STAGES = {
     "package": "make the packages, into artifacts/",
 }
 # Tasks for which no PKGBUILD is read: it may be what hangs; nor the first time, for sync alone: that takes 0.1 s.
-BESIDE = ("prepare", "calibrate", "release", "adopt", "rollback", "takeover", "allow", "prune")
+BESIDE = ("prepare", "calibrate", "release", "adopt", "rollback", "takeover", "allow", "prune", "trust")
 UNREAD = (*BESIDE, "sync")
 ALL_NODES = "compile"  # the stage that needs every node prepared; the others need the coordinator alone
 
@@ -110,6 +110,9 @@ class Pipeline:
             yield self._stage(stage, doc)
         yield self._release()
         yield self._calibrate()
+        yield {"basename": "trust", "name": None, "doc": "let a node compile again that returned a wrong object"}
+        for node in cluster.active:
+            yield self._trust(node)
         yield from self.adoption.tasks()
         yield from self.rollout.tasks()
 
@@ -177,30 +180,28 @@ class Pipeline:
 
     def _prepare(self, node: Node) -> dict[str, Any]:
         task = f"prepare:{node.name}"
-        return {
-            "basename": "prepare",
-            "name": node.name,
-            "doc": f"gather facts of {node.name} and enter build mode",
-            "uptodate": [False],
-            "actions": [self.action(task, partial(self.nodes.enter, task, node))],
-        }
+        act = partial(self.nodes.enter, task, node)
+        return self._by_hand(task, f"gather facts of {node.name} and enter build mode", act, uptodate=[False])
 
     def _release(self) -> dict[str, Any]:
-        return {
-            "basename": "release",
-            "doc": "leave build mode on all nodes, the coordinator's tmpfs included",
-            "uptodate": [False],
-            "actions": [self.action("release", self.nodes.release_all)],
-        }
+        doc = "leave build mode on all nodes, the coordinator's tmpfs included"
+        return self._by_hand("release", doc, self.nodes.release_all, uptodate=[False])
 
     def _calibrate(self) -> dict[str, Any]:
-        return {
-            "basename": "calibrate",
-            "doc": "time a file of this kernel on every node; slots and -j follow",
-            "uptodate": [False],
-            "setup": ["prepare"],
-            "actions": [self.action("calibrate", partial(self.act, "calibrate"))],
-        }
+        doc, act = "time a file of this kernel on every node; slots and -j follow", partial(self.act, "calibrate")
+        return self._by_hand("calibrate", doc, act, uptodate=[False], setup=["prepare"])
+
+    def _trust(self, node: Node) -> dict[str, Any]:
+        task = f"trust:{node.name}"
+        doc = f"let {node.name} compile again after it returned a wrong object"
+        return self._by_hand(task, doc, partial(self.act, task, node))
+
+    def _by_hand(self, task: str, doc: str, act: Callable[[], Outcome], **more: Any) -> dict[str, Any]:
+        """A task that leaves no receipt."""
+        basename, _, name = task.partition(":")
+        return {"basename": basename, "doc": doc, "actions": [self.action(task, act)], **more} | (
+            {"name": name} if name else {}
+        )
 
     def _files(self, task: str) -> dict[str, Any]:
         """file_dep, targets and uptodate of a task with a receipt."""

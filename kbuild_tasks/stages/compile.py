@@ -20,20 +20,22 @@ from kbuild_tasks.core.later import later
 from kbuild_tasks.core.model import Inputs, Outcome
 from kbuild_tasks.effects import makepkg, places
 from kbuild_tasks.effects.context import Context, Paths
-from kbuild_tasks.effects.files import read_record, sha256_file
+from kbuild_tasks.effects.files import sha256_file
 
 if TYPE_CHECKING:
-    from kbuild_tasks.core import diagnostics, hosts
+    from kbuild_tasks.core import compiled, diagnostics, hosts
     from kbuild_tasks.core.distribution import Distribution
     from kbuild_tasks.core.trace import Timeline
-    from kbuild_tasks.effects import built, ccache, keep, speed, stale, trace
+    from kbuild_tasks.effects import built, ccache, keep, makers, quarantine, speed, stale, trace
     from kbuild_tasks.effects.distcc import Client
     from kbuild_tasks.effects.monitor import Monitor
 else:
     trace, speed = later("kbuild_tasks.effects.trace"), later("kbuild_tasks.effects.speed")
     built, ccache = later("kbuild_tasks.effects.built"), later("kbuild_tasks.effects.ccache")
     keep, stale = later("kbuild_tasks.effects.keep"), later("kbuild_tasks.effects.stale")
+    makers, quarantine = later("kbuild_tasks.effects.makers"), later("kbuild_tasks.effects.quarantine")
     diagnostics, hosts = later("kbuild_tasks.core.diagnostics"), later("kbuild_tasks.core.hosts")
+    compiled = later("kbuild_tasks.core.compiled")
 
 FEW = 10  # fallbacks below this number fail no build: three of five objects of an edit say nothing of a cluster
 KEPT_LINES = 4000
@@ -72,7 +74,8 @@ def run(ctx: Context) -> Outcome:
     place = f"{extracted['pkgbase']}/src/{extracted['srctree']}"
     tree = ctx.paths.builddir / place
     _check_config(ctx, tree, "before")
-    facts = {name: read_record(ctx.paths.facts(name)) for name in ctx.cluster.nodes}
+    quarantine.settle(ctx.paths, ctx.cluster.build)
+    facts = quarantine.facts(ctx.paths, ctx.cluster)
     plan = hosts.plan(ctx.cluster, facts, speed.calibrations(ctx.paths, ctx.cluster.nodes))
     started, cpu = time.monotonic(), speed.cpu_seconds()
     told, losses, mended, cached, monitor, line, untraced = _build(ctx, plan, place)
@@ -89,6 +92,7 @@ def run(ctx: Context) -> Outcome:
         "fallbacks": [dict(entry) for entry in told.fallbacks],
         "local_by_design": dict(told.here),
         "untold": list(told.untold),
+        "checked": dict(told.checked),
         "lost_attempts": dict(told.lost),
         "seconds": round(seconds, 2),
         "cpu_seconds": round(taken, 2),
@@ -107,28 +111,16 @@ def run(ctx: Context) -> Outcome:
     unkept = keep.save(ctx.paths, place, source, ctx.cluster.build.keep, ended)
     places.end_build(ctx.paths, place, ended)
     return Outcome(
-        message(told, plan, ctx.cluster.coordinator.name),
+        compiled.message(told, plan, ctx.cluster.coordinator.name),
         results=results,
         run=record,
         lines=(bound.sentence,) if bound and told.objects else (),
-        warnings=(*_warnings(ctx, plan, told, losses), *filter(None, (untraced, unkept)), *_no_ccache(ctx)),
+        warnings=(
+            *compiled.warnings(plan, told, losses, ctx.cluster.coordinator.name),
+            *filter(None, (untraced, unkept)),
+            *_no_ccache(ctx),
+        ),
     )
-
-
-def message(told: Distribution, plan: hosts.HostPlan, coordinator: str) -> str:
-    """ "7 objects, 5 on kubenode2, 2 on kubenode3, 0 local" """
-    count, had = len(told.objects), len(told.cached)
-    if not count:
-        return f"{_objects(had)}, all from ccache" if had else "nothing to compile"
-    objects = _objects(count) + (f" and {had} from ccache" if had else "")
-    if not plan.hosts:
-        return f"{objects}, all on {coordinator}: no worker took part"
-    parts = [f"{told.per_node[node]} on {node}" for node in plan.workers if told.per_node.get(node)]
-    return ", ".join([objects, *parts, f"{told.per_node.get(coordinator, 0)} local"])
-
-
-def _objects(count: int) -> str:
-    return "1 object" if count == 1 else f"{count} objects"
 
 
 def _no_ccache(ctx: Context) -> Iterable[str]:
@@ -159,7 +151,7 @@ def _build(ctx: Context, plan: hosts.HostPlan, place: str) -> _Built:
     places.begin_build(ctx.paths, place)
     mended = mend(tree, mark)
     front = make_front(ctx.paths.state / "front", makepkg.SYSTEM_PATH)
-    client = Client(ctx.paths, plan, front)
+    client = Client(ctx.paths, plan, front, ctx.cluster.build.check_share)
     client.start()
     source = ctx.receipts["patch"]["results"]["tree"]
     tools = toolchain(ctx.cluster.kernel.arch, ctx.paths)
@@ -192,14 +184,19 @@ def _build(ctx: Context, plan: hosts.HostPlan, place: str) -> _Built:
         monitor.close()
         if monitor.error:
             raise monitor.error
-        told, line, untraced = _told(ctx, client, monitor, tree)
+        told, line, untraced = _told(ctx, client, monitor, place)
+        if told.wrong:  # a build() that goes on after a failure of make
+            raise quarantine.caught(ctx, told)
         return _Built(told, monitor.losses, mended, cached, monitor, line, untraced)
     except CommandFailed as failed:
         monitor.close()
         if failed.code > 0 and not tells_of_kill(kept):
             mark.clear()  # make ended by itself: it has removed the targets it was at
-        with contextlib.suppress(Exception):  # the same full disk may end both, and it is the build's end that is told
-            _told(ctx, client, monitor, tree, failed=True)
+        told = None
+        with contextlib.suppress(OSError):  # the same full disk may end both, and it is the build's end that is told
+            told, _, _ = _told(ctx, client, monitor, place, failed=True)
+        if told and told.wrong:
+            raise quarantine.caught(ctx, told) from None
         raise _explained(ctx, failed, list(kept), tree) from None
     finally:
         monitor.close()
@@ -208,11 +205,13 @@ def _build(ctx: Context, plan: hosts.HostPlan, place: str) -> _Built:
 
 
 def _told(
-    ctx: Context, client: Client, monitor: Monitor, tree: Path, failed: bool = False
+    ctx: Context, client: Client, monitor: Monitor, place: str, failed: bool = False
 ) -> tuple[Distribution, Timeline | None, str | None]:
-    """What became of the objects; when and where each was made goes into build/trace.json."""
-    coordinator = ctx.cluster.coordinator.name
+    """What became of the objects; when and where each was made goes into build/trace.json. Raises OSError."""
+    coordinator, tree = ctx.cluster.coordinator.name, ctx.paths.builddir / place
     told = client.finish(time.monotonic(), coordinator, tree)
+    with contextlib.suppress(OSError):  # what has no maker is doubted
+        makers.save(ctx.paths, place, told.made, ctx.cluster.nodes)
     return told, *trace.save(ctx.paths, client, monitor, told, coordinator, tree, failed)
 
 
@@ -258,36 +257,6 @@ def _check_share(ctx: Context, plan: hosts.HostPlan, told: Distribution) -> None
         f"{count} of {told.far} objects that workers should have compiled were compiled on the coordinator: "
         f"{told.fallback_share:.0%}, build.fail_local_share is {limit:.0%}",
         "the objects are good: mend the workers, or run doit again to go on with them as they are",
-        evidence=grouped(told),
+        evidence=compiled.grouped(told),
         log=ctx.shown(ctx.log),
     )
-
-
-def grouped(told: Distribution) -> list[str]:
-    """Reasons of fallbacks, the most frequent first: "12 x kubenode2 refused the connection (fs/ext4/inode.o, ...)"."""
-    by_reason: dict[str, list[str]] = {}
-    for entry in told.fallbacks:
-        by_reason.setdefault(entry["reason"], []).append(entry["object"])
-    lines = []
-    for reason, objects in sorted(by_reason.items(), key=lambda item: -len(item[1])):
-        more = ", ..." if len(objects) > 2 else ""
-        lines.append(f"{len(objects)} x {reason} ({', '.join(objects[:2])}{more})")
-    return lines
-
-
-def _warnings(ctx: Context, plan: hosts.HostPlan, told: Distribution, losses: list[Any]) -> Iterable[str]:
-    if told.objects:
-        for node, why in plan.left_out:
-            yield f"{node} compiled nothing: {why}"
-        yield from plan.unfit
-    for loss in losses:
-        yield f"{loss.node} {loss.why}: {loss.jobs} of its jobs {'was' if loss.jobs == 1 else 'were'} done elsewhere"
-    lost_before = {loss.node for loss in losses}
-    for node, count in told.lost.items():
-        if node not in lost_before:
-            yield f"{node} failed {count} job{'s' if count != 1 else ''}, which were done elsewhere"
-    if told.fallbacks:
-        yield f"{len(told.fallbacks)} of {told.far} objects fell back to {ctx.cluster.coordinator.name}:"
-        yield from (f"  {line}" for line in grouped(told)[:3])
-    if told.untold:
-        yield f"distcc's record does not tell where {len(told.untold)} objects were compiled"

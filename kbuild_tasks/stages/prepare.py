@@ -25,7 +25,7 @@ from typing import Any
 from kbuild_tasks.core import buildmode
 from kbuild_tasks.core.errors import CommandFailed, KbuildError, NodeRefused, NodeUnreachable
 from kbuild_tasks.core.model import DISTCC_PORT, STATE_DIR, Node, Outcome
-from kbuild_tasks.effects import compiler, lock, owner
+from kbuild_tasks.effects import compiler, lock, owner, quarantine
 from kbuild_tasks.effects import node as remote
 from kbuild_tasks.effects.context import Context
 from kbuild_tasks.effects.files import write_json
@@ -44,6 +44,10 @@ def run(ctx: Context) -> Outcome:
     try:
         if ctx.cluster.ssh.sudo == "helper" and node.name != ctx.cluster.build.coordinator:
             raise NodeRefused(f"{node.name} gets the kernel and does not compile: ssh.sudo is helper")
+        if node.name in (out := quarantine.known(ctx.paths, ctx.cluster)):
+            raise NodeRefused(
+                f"{node.name} compiles nothing: {quarantine.since(out[node.name])}", f"doit trust:{node.name}"
+            )
         _enter(ctx, node, record)
     except (NodeUnreachable, NodeRefused, CommandFailed) as error:
         late = isinstance(error, NodeUnreachable) and time.time() - record["at"] >= DEADLINE

@@ -294,7 +294,7 @@ def test_a_front_that_is_right_keeps_its_time_and_strange_files_go(bench: Bench)
     (bench.front / "old-gcc").write_text("x")
     make_front(bench.front, str(bench.real))
     assert front.stat().st_mtime == 1
-    assert sorted(os.listdir(bench.front)) == [".miss", "gcc"]
+    assert sorted(os.listdir(bench.front)) == [".check", ".miss", "gcc"]
     front.write_text("damaged")
     make_front(bench.front, str(bench.real))
     assert front.read_text().startswith("#!/bin/sh\n")

@@ -1,8 +1,11 @@
 """prepare, sync and release for a project whose one node is this machine, without root: they write the facts that the
-real prepare would, and change nothing. All other stages are the real ones."""
+real prepare would, and change nothing. All other stages are the real ones. Workers are daemons that run already:
+KBUILD_TEST_WORKERS is JSON, node -> [address, port]."""
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 import time
 import types
@@ -34,5 +37,6 @@ def _is_other(cluster, node) -> bool:
 def _prepare(ctx) -> Outcome:
     facts = {"cores": 2, "memory": 8 << 30, "available": 4 << 30}
     record = {"node": ctx.node.name, "state": "ready", "why": "", "facts": facts, "at": time.time()}
-    write_json(ctx.paths.facts(ctx.node.name), {**record, "mode": {"address": "127.0.0.1", "port": 0}})
+    address, port = json.loads(os.environ.get("KBUILD_TEST_WORKERS", "{}")).get(ctx.node.name, ["127.0.0.1", 0])
+    write_json(ctx.paths.facts(ctx.node.name), {**record, "mode": {"address": address, "port": port}})
     return Outcome("ready", final=False)

@@ -159,14 +159,15 @@ def free_port(address: str) -> int:
 class Daemon:
     """A real distccd; count() objects by its own log."""
 
-    def __init__(self, address: str, directory: Path) -> None:
+    def __init__(self, address: str, directory: Path, search: str = "/usr/bin:/bin") -> None:
+        """search: the PATH in which it looks for compilers."""
         self.address, self.port, self.log = address, free_port(address), directory / f"{address}.log"
         self.log.touch()
         os.chmod(self.log, 0o666)
         argv = ["distccd", "--no-detach", "--daemon", "--listen", address, "-p", str(self.port)]
         argv += ["--allow", "127.0.0.0/8", "--jobs", "3", "--log-file", str(self.log), "--log-level", "info"]
         argv += ["--user", "nobody"] if os.geteuid() == 0 else []
-        env = {"PATH": "/usr/bin:/bin", "TMPDIR": str(directory)}
+        env = {"PATH": search, "TMPDIR": str(directory)}
         self.process = subprocess.Popen(argv, env=env, start_new_session=True)
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline:
