@@ -91,6 +91,7 @@ class Context:
 
     receipts  parsed receipts of the stages it follows: {"extract": {"inputs": ..., "results": ...}}
     emit      progress events for whoever shows them; a stage never prints
+    anew      nothing that is remembered of former runs may shorten it: doit forget, doit -a
     rollout   what the tasks of one roll-out share
     """
 
@@ -100,6 +101,7 @@ class Context:
     node: Node | None = None
     receipts: Mapping[str, Any] = field(default_factory=dict)
     emit: Callable[[str, Mapping[str, Any]], None] = lambda kind, data: None
+    anew: bool = False
     rollout: Any = None  # effects.rollout.Run, for the stages of the roll-out half
 
     @property

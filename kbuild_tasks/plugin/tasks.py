@@ -259,7 +259,8 @@ class Pipeline:
         from kbuild_tasks.plugin.progress import show
 
         known = {stage: receipt for stage in STAGES if (receipt := self.receipts.read(stage))}
-        return Context(self.project.cluster, self.project.paths, task, node, known, show)
+        anew = self.forgotten(task) or bool(run.chosen.get("always"))
+        return Context(self.project.cluster, self.project.paths, task, node, known, show, anew)
 
     def take_lock(self) -> None:
         with self._guard:

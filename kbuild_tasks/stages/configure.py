@@ -95,7 +95,7 @@ def _configure(ctx: Context, kbuild: Kbuild, today: date) -> Outcome:
         try:
             merged = _merge(ctx, kbuild)
             memory = _memory(ctx, merged.text)
-            known = memory.known()
+            known = None if ctx.anew else memory.known()
             text = known[0] if known else kbuild.olddefconfig(merged.text)
         except CommandFailed as error:
             raise explain_failure(error, "the tree's kconfig could not make a .config") from None

@@ -62,9 +62,19 @@ def test_so_is_a_fragment_and_the_name_of_the_release(bench: Bench) -> None:
 
 def test_a_config_that_somebody_changed_is_made_again(bench: Bench) -> None:
     (bench.tree / ".config").write_text(before := config(bench).replace("CONFIG_DEPTH=8", "CONFIG_DEPTH=9"))
-    bench.doit("forget", "configure")
     assert asked(bench, ONE)
     assert config(bench) != before
+
+
+def test_who_wants_it_anew_gets_it_anew(bench: Bench) -> None:
+    """A pahole that was replaced in its place is nothing that one can see from outside."""
+    core = ONE.patched("core", CORE_AGAIN)
+    assert not asked(bench, core)
+    bench.doit("forget", "configure")
+    assert asked(bench, core)
+    assert not asked(bench, ONE)
+    bench.doit("-a", "-s", "configure")
+    assert bench.last_run()["tasks"]["configure"]["kconfig"] == "asked"
 
 
 def test_a_kconfig_that_reads_sources_is_asked_each_time(bench: Bench) -> None:
