@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import struct
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 _MAGIC = b"\x7fELF"
 _NOTE = 7  # SHT_NOTE
@@ -52,63 +52,48 @@ def build_id(file: BinaryIO) -> str | None:
 def sections(data: bytes) -> dict[str, bytes]:
     """Name -> content, b"" where it takes no place in the file; a name that several have counts on: ".text", ".text#2".
     {} for anything but a whole ELF file."""
-    file = io.BytesIO(data)
-    head = _header(file)
-    if head is None or not is_whole(file, len(data)):
-        return {}
-    wide, order, table, entry, count = head
-    found = []
-    for number in range(count):
-        raw = data[table + number * entry : table + (number + 1) * entry]
-        if len(raw) < (64 if wide else 40):
-            return {}
-        name, kind = struct.unpack_from(order + "II", raw, 0)
-        offset, length = struct.unpack_from(order + ("QQ" if wide else "II"), raw, 24 if wide else 16)
-        found.append((name, b"" if kind == _NOBITS else data[offset : offset + length]))
-    at = _names_at(data, wide, order)
-    if not 0 <= at < len(found):
-        return {}
-    names = found[at][1]
     named: dict[str, bytes] = {}
-    for name, content in found[1:]:
-        text = names[name : names.find(b"\0", name)].decode("utf-8", "replace")
-        twin = sum(1 for other in named if other.partition("#")[0] == text)
-        named[f"{text}#{twin + 1}" if twin else text] = content
+    for section in _table(data):
+        twin = sum(1 for other in named if other.partition("#")[0] == section.name)
+        named[f"{section.name}#{twin + 1}" if twin else section.name] = data[section.begin : section.end]
     return named
 
 
-def _names_at(data: bytes, wide: bool, order: str) -> int:
-    """The number of the section that holds the names of sections; -1 where it is in no place that we read."""
-    number: int = struct.unpack_from(order + "H", data, 62 if wide else 50)[0]
-    return -1 if number == 0xFFFF else number  # SHN_XINDEX: more than 65,279 sections
+def section_at(data: bytes, offset: int) -> str:
+    """The name of the section that the byte at `offset` is in; "" where it is in none, or it is no whole ELF file."""
+    return next((section.name for section in _table(data) if section.begin <= offset < section.end), "")
 
 
-def section_at(file: BinaryIO, offset: int) -> str:
-    """The name of the section that the byte at `offset` is in; "" where it is in none, or it is no ELF file."""
+class _Section(NamedTuple):
+    """Its bytes in the file are begin..end, none where it takes no room there."""
+
+    name: str
+    begin: int
+    end: int
+
+
+def _table(data: bytes) -> list[_Section]:
+    """The sections of a whole ELF file but the first, which is none; [] for anything else."""
+    file = io.BytesIO(data)
     head = _header(file)
-    if head is None:
-        return ""
+    if head is None or not is_whole(file, len(data)):
+        return []
     wide, order, table, entry, count = head
-    file.seek(table)
-    raw = file.read(entry * count)
-    if entry < (64 if wide else 40) or len(raw) < entry * count:
-        return ""
-    sections = []
-    for at in range(0, len(raw), entry):
-        name, kind = struct.unpack_from(order + "II", raw, at)
-        sections.append(
-            (name, kind, *struct.unpack_from(order + ("QQ" if wide else "II"), raw, at + (24 if wide else 16)))
-        )
-    file.seek(50 if not wide else 62)
-    names = struct.unpack(order + "H", file.read(2))[0]
-    if names >= count:
-        return ""
-    file.seek(sections[names][2])
-    text = file.read(sections[names][3])
-    for name, kind, begin, size in sections:
-        if kind not in (0, _NOBITS) and begin <= offset < begin + size:
-            return text[name:].partition(b"\0")[0].decode("ascii", "backslashreplace")
-    return ""
+    if entry < (64 if wide else 40):
+        return []
+    found = []
+    for at in range(table, table + entry * count, entry):
+        name, kind = struct.unpack_from(order + "II", data, at)
+        begin, size = struct.unpack_from(order + ("QQ" if wide else "II"), data, at + (24 if wide else 16))
+        found.append((name, begin, begin if kind == _NOBITS else begin + size))
+    names = struct.unpack_from(order + "H", data, 62 if wide else 50)[0]
+    if names >= count:  # SHN_XINDEX too: more than 65,279 sections
+        return []
+    text = data[slice(*found[names][1:])]
+    return [
+        _Section(text[name : text.find(b"\0", name)].decode("utf-8", "replace"), begin, end)
+        for name, begin, end in found[1:]
+    ]
 
 
 def _find_note(raw: bytes, order: str) -> str | None:

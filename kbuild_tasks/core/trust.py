@@ -8,11 +8,11 @@ is dropped; so is what nobody is known to have made.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from kbuild_tasks.core import elf
+from kbuild_tasks.core.package_diff import first
 
 DRAWS = 1 << 32  # the front draws a number below this for each object
 CACHE = "ccache"  # the maker of an object that came from ccache: whoever made it then
@@ -52,9 +52,9 @@ def difference(theirs: bytes, ours: bytes) -> str:
         return f"it is cut short, {len(theirs)} of {len(ours)} bytes"
     if theirs.startswith(ours):
         return f"it has {len(theirs) - len(ours)} bytes more than {len(ours)}"
-    first = next(at for at, (one, other) in enumerate(zip(theirs, ours, strict=False)) if one != other)
-    section = elf.section_at(io.BytesIO(ours), first)
-    where = f"the first at {first:#x}" + (f" in {section}" if section else "")
+    at = first(theirs, ours)
+    section = elf.section_at(ours, at)
+    where = f"the first at {at:#x}" + (f" in {section}" if section else "")
     if len(theirs) != len(ours):
         return f"it has {len(theirs)} bytes instead of {len(ours)}, {where} differs"
     count = sum(one != other for one, other in zip(theirs, ours, strict=True))

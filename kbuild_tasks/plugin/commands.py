@@ -43,7 +43,7 @@ class Plan(DoitCmdBase):
     cmd_options = (OPT_JSON,)
 
     def execute(self, params: Any, args: list[str]) -> Any:
-        return _refused(self.name, args) or super().execute(params, args)
+        return refused(self.name, args) or super().execute(params, args)
 
     @guarded
     def _execute(self, as_json: bool) -> int:
@@ -94,7 +94,7 @@ class Status(DoitCmdBase):
     cmd_options = (OPT_JSON, OPT_ASK)
 
     def execute(self, params: Any, args: list[str]) -> Any:
-        return _refused(self.name, args) or super().execute(params, args)
+        return refused(self.name, args) or super().execute(params, args)
 
     @guarded
     def _execute(self, as_json: bool, ask: bool) -> int:
@@ -120,7 +120,7 @@ class Report(DoitCmdBase):
     cmd_options = ()
 
     def execute(self, params: Any, args: list[str]) -> Any:
-        return _refused(self.name, args) or super().execute(params, args)
+        return refused(self.name, args) or super().execute(params, args)
 
     @guarded
     def _execute(self) -> int:
@@ -140,9 +140,9 @@ class Report(DoitCmdBase):
         return 0
 
 
-def _refused(command: str, args: list[str]) -> int:
+def refused(command: str, args: list[str]) -> int:
     """3, as doit ends for a command line that it does not take, where there are words that would be passed over."""
     if not args:
         return 0
-    sys.stderr.write(f"doit {command} takes no {args[0]!r}: it tells of all tasks\nhint: doit {command}\n")
+    sys.stderr.write(f"doit {command} takes no {args[0]!r}\nhint: doit help {command}\n")
     return 3

@@ -46,9 +46,9 @@ class Reproduce(DoitCmdBase):
     )
 
     def execute(self, params: Any, args: list[str]) -> Any:
-        from kbuild_tasks.plugin.commands import _refused
+        from kbuild_tasks.plugin.commands import refused
 
-        return _refused(self.name, args) or super().execute(params, args)
+        return refused(self.name, args) or super().execute(params, args)
 
     @guarded
     def _execute(self, anyway: bool) -> int:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from doit.cmd_base import DoitCmdBase
 
 from kbuild_tasks.core.visible import visible
-from kbuild_tasks.plugin.commands import OPT_JSON
+from kbuild_tasks.plugin.commands import OPT_JSON, refused
 from kbuild_tasks.plugin.stream import guarded
 
 if TYPE_CHECKING:
@@ -46,10 +45,7 @@ class Simulate(DoitCmdBase):
     cmd_options = (OPT_NODES, OPT_KIND, OPT_JSON)
 
     def execute(self, params: Any, args: list[str]) -> Any:
-        if args:
-            sys.stderr.write(f"doit simulate takes no {args[0]!r}\nhint: doit simulate --nodes 1..16 --kind 4,0.5\n")
-            return 3
-        return super().execute(params, args)
+        return refused(self.name, args) or super().execute(params, args)
 
     @guarded
     def _execute(self, nodes: str, kind: list[str], as_json: bool) -> int:

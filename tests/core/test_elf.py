@@ -53,3 +53,13 @@ def test_an_object_of_another_machine() -> None:
     assert len(head) == 52
     assert elf.is_whole(io.BytesIO(whole), len(whole))
     assert not elf.is_whole(io.BytesIO(whole), len(whole) - 1)
+
+
+def test_sections_are_those_of_objcopy(made: Path) -> None:
+    raw, dump = (made / "a.o").read_bytes(), made / "text"
+    subprocess.run(["objcopy", "-O", "binary", "--only-section=.text", made / "a.o", dump], check=True)
+    found = elf.sections(raw)
+    assert found[".text"] == dump.read_bytes() and found[".bss"] == b""
+    at = raw.index(found[".text"])
+    assert (elf.section_at(raw, at), elf.section_at(raw, 0)) == (".text", "")
+    assert elf.sections(raw[:-1]) == {} and elf.section_at(raw[:-1], at) == ""
