@@ -11,6 +11,7 @@ from kbuild_tasks.core.journal import Record
 BEFORE_REBOOT = ("STAGED", "INSTALLED", "BOOTFILES_OK", "DRAINED", "ARMED")
 IN_FLIGHT = ("DRAINED", "ARMED", "REBOOTING", "BACK", "VERIFIED", "VERIFIED2", "COMMITTED")
 AFTER_ARMING = ("REBOOTING", "BACK", "VERIFIED", "VERIFIED2")
+TAKEN_BACK = "rolled back by the user"  # why a build that was is denied
 ENDED = ("UNCORDONED", "FELL_BACK", "ROLLED_BACK")
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from kbuild_tasks.core.history import ENDED, IN_FLIGHT, History
 from kbuild_tasks.core.rollout import Build
+from kbuild_tasks.core.when import when
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -173,7 +174,7 @@ def _of_another_build(history: History, seen: Seen) -> Step:
         return Step(Act.ABANDON, f"build {history.build} had not been booted yet")
     return Step(
         Act.REFUSE,
-        f"is in the middle of build {history.build} ({history.state} since {history.since})",
+        f"is in the middle of build {history.build} ({history.state} since {when(history.since)})",
         "doit rollback:{node} goes back to known-good, then doit rollout",
     )
 

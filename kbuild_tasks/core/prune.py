@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kbuild_tasks.core.history import BEFORE_REBOOT, IN_FLIGHT, History
+from kbuild_tasks.core.when import when
 
 KEPT = "keep-"  # copies of an older default's boot files
 
@@ -13,7 +14,7 @@ KEPT = "keep-"  # copies of an older default's boot files
 def in_the_way(answer: Mapping[str, Any], history: History) -> str:
     """Why nothing is removed there now; "" where it may be. `answer`: the node's to observe."""
     if history.state in IN_FLIGHT:
-        return f"is in the middle of build {history.build} ({history.state} since {history.since})"
+        return f"is in the middle of build {history.build} ({history.state} since {when(history.since)})"
     if trial := answer.get("trial"):
         return f"tries build {trial.get('build') or 'of somebody else'}"
     return ""
@@ -29,11 +30,11 @@ def needed(answer: Mapping[str, Any], history: History, current: str) -> dict[st
         build = str(found.get("build") or "")
         if record == "previous" and build in denied:
             continue  # taken back: nobody goes there again
-        for name in (build, _of_entry(found.get("entry"))):
+        for name in (build, of_entry(found.get("entry"))):
             if name:
                 stays.setdefault(name, why)
     for key, why in (("selected", "it runs"), ("default", "the default")):
-        if name := _of_entry(loader.get(key)):
+        if name := of_entry(loader.get(key)):
             stays.setdefault(name, why)
     if history.state in BEFORE_REBOOT:
         stays.setdefault(history.build, "being rolled out")
@@ -48,7 +49,7 @@ def old(answer: Mapping[str, Any], history: History, current: str) -> list[str]:
     return [str(name) for name in answer.get("builds") or () if name not in stays]
 
 
-def _of_entry(entry: Any) -> str:
+def of_entry(entry: Any) -> str:
     """The name behind a boot entry of ours, "" for others."""
     return str(entry).removeprefix("kbuild-") if str(entry or "").startswith("kbuild-") else ""
 

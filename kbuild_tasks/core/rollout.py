@@ -45,6 +45,11 @@ class Build:
     signed: bool = False
 
     @property
+    def named(self) -> str:
+        """For people: two builds may have one release."""
+        return f"{self.release} (build {self.build})"
+
+    @property
     def entry(self) -> str:
         """The loader entry of the trial."""
         return f"kbuild-{self.build}"

@@ -11,7 +11,6 @@ import os
 import pwd
 import socket
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 from kbuild_tasks.core import answers
 from kbuild_tasks.core.errors import KbuildError, NodeRefused
 from kbuild_tasks.core.model import Cluster, Node
+from kbuild_tasks.core.when import when
 from kbuild_tasks.effects import clock, helper
 from kbuild_tasks.effects.context import Paths
 from kbuild_tasks.effects.files import read_json, write_json
@@ -102,10 +102,13 @@ class Lease:
         write_json(self._file, {"fence": self.number, "who": self.who, "since": clock.stamp(), **self._about})
 
 
+def told(holder: Mapping[str, Any]) -> str:
+    """Who has a node, and since when."""
+    return f"{holder.get('who')}, since {when(holder.get('since')) or '?'}"
+
+
 def _refused(node: Node, holder: Mapping[str, Any], number: int) -> NodeRefused:
-    since = holder.get("since")
-    told = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(since)) if isinstance(since, int | float) else "?"
     return NodeRefused(
-        f"{node.name} is in the roll-out of {holder.get('who')}, since {told} (number {number})",
+        f"{node.name} is in the roll-out of {told(holder)} (number {number})",
         "let it finish; if that run is dead for good: doit takeover, after which it can change nothing",
     )

@@ -45,7 +45,7 @@ def acquire(path: Path, project: str = "") -> list[int]:
             "start": _start_time(os.getpid()),
             "host": socket.gethostname(),
             "user": os.environ.get("USER") or _user(),
-            "since": time.strftime("%Y-%m-%d %H:%M:%S"),
+            "since": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
             "project": project,
         }
     ).encode()

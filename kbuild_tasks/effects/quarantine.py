@@ -22,6 +22,7 @@ from kbuild_tasks.core import trust
 from kbuild_tasks.core.distribution import Distribution
 from kbuild_tasks.core.errors import KbuildError
 from kbuild_tasks.core.model import Build, Cluster
+from kbuild_tasks.core.when import when
 from kbuild_tasks.effects import ccache, makers
 from kbuild_tasks.effects.context import Context, Paths
 from kbuild_tasks.effects.files import read_record, write_json
@@ -40,10 +41,8 @@ def known(paths: Paths, cluster: Cluster) -> dict[str, dict[str, Any]]:
 
 
 def since(record: Mapping[str, Any]) -> str:
-    """ "it is in quarantine since 2026-11-30 14:02: it returned a wrong fs/inode.o (it is cut short, ...)" """
-    at = record.get("at")
-    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(at if isinstance(at, int | float) else 0))
-    return trust.sentence(record, when)
+    """ "it is in quarantine since 2026-11-30 14:02 UTC: it returned a wrong fs/inode.o (it is cut short, ...)" """
+    return trust.sentence(record, when(record.get("at")) or "?")
 
 
 def facts(paths: Paths, cluster: Cluster) -> dict[str, dict[str, Any]]:

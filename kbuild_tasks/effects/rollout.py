@@ -12,7 +12,7 @@ from typing import Any
 
 from kbuild_tasks.core import nodestate
 from kbuild_tasks.core.errors import KbuildError, NodeRefused, NodeUnreachable
-from kbuild_tasks.core.history import History
+from kbuild_tasks.core.history import TAKEN_BACK, History
 from kbuild_tasks.core.model import Cluster, Node
 from kbuild_tasks.core.nodestate import Seen, Step
 from kbuild_tasks.core.rollout import Build, taking_part
@@ -217,9 +217,12 @@ class Visit:
         """A step that ends the task, as an error."""
         name = self.node.name
         if step.act == nodestate.Act.DENIED:
+            back = f"doit rollback:{name} goes back to known-good; " if nodestate.runs(self.seen, self.build) else ""
+            why = "" if step.why == TAKEN_BACK else f": {step.why}"
             return NodeRefused(
-                f"build {self.build.build} failed on {name} and is not tried again there: {step.why}",
-                f"doit rollback:{name} goes back to known-good; doit allow:{name} lets it be tried once more",
+                f"build {self.build.build} {'failed' if why else 'was rolled back'} on {name} "
+                f"and is not tried again there{why}",
+                f"{back}doit allow:{name} lets it be tried once more",
             )
         hint = step.hint.format(node=name) if step.hint else f"doit status, then doit rollback:{name}"
         return NodeRefused(f"{name} {step.why}", hint)

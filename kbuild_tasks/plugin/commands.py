@@ -49,7 +49,7 @@ class Plan(DoitCmdBase):
     def _execute(self, as_json: bool) -> int:
         from kbuild_tasks.plugin import plan, rollout_status
         from kbuild_tasks.plugin.backend import told
-        from kbuild_tasks.plugin.tasks import current
+        from kbuild_tasks.plugin.tasks import STAGES, current
 
         current().learn(*told(self.dep_manager))
         steps = plan.plan(current())
@@ -75,8 +75,10 @@ class Plan(DoitCmdBase):
                 self.outstream.write(f"{'':<22}{least}{len(step.objects)} {noun}: {shown}{more}\n")
         if hint:
             self.outstream.write(f"  {visible(hint)}\n")
-        if any(step.state != "fresh" for step in rollout):
-            self.outstream.write("  doit rollout would, with what is in artifacts/ now:\n")
+        if any(step.state not in ("fresh", "hold") for step in rollout):
+            behind = next((step.task for step in steps if step.task in STAGES and step.state != "fresh"), "")
+            would = f"waits for doit, which would run {behind}; it would" if behind else "would"
+            self.outstream.write(f"  doit rollout {would}, with what is in artifacts/ now:\n")
             width = max(len(step.task) for step in rollout)
             for step in rollout:
                 line = f"  {step.state:<6} {step.task:<{width}}  {' '.join(step.why)}".rstrip()

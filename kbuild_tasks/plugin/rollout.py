@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -50,11 +51,14 @@ class RolloutTasks:
             raise ConfigError(f"to={back_to}: rollback goes to known-good or previous", "doit rollback to=previous")
         self.only_build = build or ""
         if self.only_build and not re.fullmatch("(keep-)?[0-9a-f]{12}", self.only_build):
-            raise ConfigError(f"build={build}: a build is named by 12 hex digits", "doit status --json, artifacts/")
+            raise ConfigError(
+                f"build={build}: a build is named by 12 hex digits", "doit status --json lists the builds on each node"
+            )
         self.order = order(pipeline.project.cluster, self.only)
         self.halted = ""  # the task that stopped the roll-out
         self.run: Run | None = None  # of this process, once a task ran
         self._guard = threading.Lock()
+        self._told_behind = False
         self._down = threading.Lock()  # held by the one node that a rollback reboots, whatever doit is told of edges
 
     @property
@@ -105,7 +109,8 @@ class RolloutTasks:
             return Outcome(f"roll-out halted at {self.halted}", run={"state": "held"})
         try:
             if verb != "rollback":
-                return self.pipeline.act(task, node, self._run(verb))
+                outcome = self.pipeline.act(task, node, self._run(verb))
+                return self._with_what_is_behind(outcome) if verb == "deploy" else outcome
             with self._down:
                 return self.pipeline.act(task, node, self._run(verb))
         except Exception:
@@ -133,6 +138,22 @@ class RolloutTasks:
         if stale := self.stale():
             task, why = stale
             raise KbuildError(f"artifacts/ is behind its sources: {task}: {why}", "doit, then doit rollout")
+
+    def _with_what_is_behind(self, outcome: Outcome) -> Outcome:
+        """All that is rolled out already is no error, but who has edited a patch since takes "fresh" for the edit's."""
+        with self._guard:
+            if outcome.run.get("state") != "fresh" or self._told_behind:
+                return outcome
+            self._told_behind = True
+        try:
+            stale = self.stale()
+        except KbuildError as error:
+            stale = (error.message, "")
+        if not stale:
+            return outcome
+        behind = ": ".join(filter(None, stale))
+        told = f"this is of before your edit: artifacts/ is behind its sources ({behind}); doit, then doit rollout"
+        return replace(outcome, warnings=(*outcome.warnings, told))
 
     def stale(self) -> tuple[str, str] | None:
         """The first stage of the build half that would run, and why. Raises ConfigError."""

@@ -3,16 +3,18 @@ asked to."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from kbuild_tasks.core import answers, nodestate, rollout_table
+from kbuild_tasks.core import answers, nodestate, prune, rollout_table
 from kbuild_tasks.core.errors import KbuildError
-from kbuild_tasks.core.history import ENDED, History, fold
+from kbuild_tasks.core.history import AFTER_ARMING, ENDED, History, fold
+from kbuild_tasks.core.model import Cluster
 from kbuild_tasks.core.rollout import Build, taking_part
 from kbuild_tasks.core.rollout_table import Row
-from kbuild_tasks.effects import artifacts, journal
+from kbuild_tasks.core.when import when
+from kbuild_tasks.effects import artifacts, journal, lease
 from kbuild_tasks.effects.context import Paths
 from kbuild_tasks.effects.files import read_record
 from kbuild_tasks.effects.rollout import Run, journal_file, observe, seen_file
@@ -51,7 +53,8 @@ def states(paths: Paths, names: Iterable[str], build: str) -> dict[str, str]:
 
 
 def status(pipeline: Pipeline, ask: bool = False) -> dict[str, dict[str, Any]]:
-    """Per node that takes part: "running", "known_good", "trial", "state", "step", "since", "why". `ask`: now."""
+    """Per node: "running", "known_good", "trial" (releases, and "*_build"), "state", "step", "since", "why"; of one
+    on hold, that alone. `ask`: now."""
     project = pipeline.project
     nodes = taking_part(project.cluster)
     build = artifacts.known(project.paths)
@@ -68,27 +71,45 @@ def status(pipeline: Pipeline, ask: bool = False) -> dict[str, dict[str, Any]]:
         with ThreadPoolExecutor(len(nodes)) as pool:
             told = dict(zip((node.name for node in nodes), pool.map(look, nodes), strict=True))
         unreached = {name: why for name, why in told.items() if why}
-    return {node.name: _node(project.paths, node.name, build, unreached.get(node.name, "")) for node in nodes}
+    found = {node.name: _node(project.paths, node.name, build, unreached.get(node.name, "")) for node in nodes}
+    us = lease.who(project.cluster.root)
+    for name, value in found.items():
+        holder = kept(project.paths, name)[1].get("lease") or {}
+        if holder.get("who") not in (None, "", us):
+            value["why"] = "; ".join(filter(None, (value["why"], f"in the roll-out of {lease.told(holder)}")))
+    return found | {name: _NOTHING | {"state": "on hold"} for name in on_hold(project.cluster)}
+
+
+_NOTHING = dict.fromkeys(("running", "known_good", "trial", "asked", "state", "since", "why"))
+
+
+def on_hold(cluster: Cluster) -> list[str]:
+    """Nodes that would get the kernel, were they not on hold. (One with `rollout: false` is none.)"""
+    return [node.name for node in cluster.nodes.values() if node.hold and node.rollout]
 
 
 def _node(paths: Paths, name: str, build: Build | None, unreached: str) -> dict[str, Any]:
-    kept, answer = _kept(paths, name)
+    saw, answer = kept(paths, name)
+    good, trial = answer.get("known_good") or {}, answer.get("trial") or {}
     value: dict[str, Any] = {
         "running": answer.get("release"),
-        "known_good": None,
-        "trial": None,
-        "asked": kept.get("at"),
+        "running_build": answer.get("build") or prune.of_entry((answer.get("loader") or {}).get("selected")) or None,
+        "known_good": good.get("release"),
+        "known_good_build": good.get("build") or None,
+        "trial": trial.get("release") or trial.get("build"),
+        "trial_build": trial.get("build") or None,
+        "builds": answer.get("builds") or [],
+        "asked": saw.get("at"),
     }
-    if good := answer.get("known_good"):
-        value["known_good"] = good.get("release")
-    if trial := answer.get("trial"):
-        value["trial"] = trial.get("release") or trial.get("build")
     try:
         history = fold(journal.read(journal_file(paths, name)))
     except (KbuildError, OSError) as error:
         return value | {"state": "journal damaged", "since": None, "why": str(error)}
+    if history.state in ("ARMED", *AFTER_ARMING):  # what it said last may be from before it was armed
+        release = build.release if build and build.build == history.build else None
+        value |= {"trial": release or value["trial"] or history.build, "trial_build": history.build}
     value |= {
-        "state": _state(history, build, value["running"]),
+        "state": _state(history, build, answer),
         "since": history.since or None,
         "why": _why(history, build, unreached),
     }
@@ -96,24 +117,27 @@ def _node(paths: Paths, name: str, build: Build | None, unreached: str) -> dict[
     return value
 
 
-def _kept(paths: Paths, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def kept(paths: Paths, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """What was kept of when it was asked last, and its answer; {} where it is damaged: as if it never was."""
-    kept = read_record(seen_file(paths, name))
-    answer = kept.get("observe")
+    saw = read_record(seen_file(paths, name))
+    answer = saw.get("observe")
     try:
         if not isinstance(answer, dict) or answers.wrong("observe", answer):
             return {}, {}
         nodestate.seen(answer)
     except ValueError:
         return {}, {}
-    return kept, answer
+    return saw, answer
 
 
-def _state(history: History, build: Build | None, running: str | None) -> str:
+def _state(history: History, build: Build | None, answer: Mapping[str, Any]) -> str:
+    running = answer.get("release")
     if history.held:
         return WORDS["HELD"]
     if not history.state:
-        return "not touched"
+        if build and answer and nodestate.is_done(nodestate.seen(answer), build):
+            return WORDS["COMMITTED"]  # by another project, or an attempt before it was allowed
+        return "may be tried again" if history.build else "not touched"
     word = WORDS[history.state]
     if build and history.build != build.build and history.state in ENDED:
         return f"{word}, an older build"
@@ -137,16 +161,22 @@ def rows(value: dict[str, dict[str, Any]], away: dict[str, float] | None = None)
     return [
         Row(
             node=name,
-            running=told["running"] or "",
-            known_good=told["known_good"] or "",
-            trial=told["trial"] or "",
+            running=_named(told, "running"),
+            known_good=_named(told, "known_good"),
+            trial=_named(told, "trial"),
             state=told["state"],
-            since=told["since"] or "",
+            since=when(told["since"]),
             why=told["why"] or "",
             down=away.get(name),
         )
         for name, told in value.items()
     ]
+
+
+def _named(told: dict[str, Any], which: str) -> str:
+    """The release, and the build where it is one of ours: two builds may have one release."""
+    release, build = told[which], told.get(f"{which}_build")
+    return f"{release} {build}" if release and build and release != build else release or ""
 
 
 def render(value: dict[str, dict[str, Any]]) -> str:
@@ -160,6 +190,8 @@ def summary(pipeline: Pipeline, run: Run) -> list[str]:
     """The table at the end of a run: the nodes of that run."""
     value = status(pipeline)
     names = run.names()
+    if not pipeline.rollout.only:
+        names += on_hold(pipeline.project.cluster)
     told = {name: value[name] for name in names if name in value}
     return rollout_table.summary(rows(told, run.away))
 
@@ -177,20 +209,23 @@ def plan(pipeline: Pipeline) -> list[Step]:
         except (KbuildError, OSError) as error:
             steps.append(Step(f"deploy:{name}", "broken", [str(error)]))
             continue
-        _, answer = _kept(project.paths, name)
+        _, answer = kept(project.paths, name)
         if not answer:
-            steps.append(Step(f"deploy:{name}", "run", [f"{build.release} ({build.build}); it was never asked"]))
+            steps.append(Step(f"deploy:{name}", "run", [f"{build.named}; it was never asked"]))
             continue
         step = nodestate.decide(history, nodestate.seen(answer), build)
         if step.act == nodestate.Act.DONE:
-            steps.append(Step(f"deploy:{name}", "fresh", [f"runs {build.release}, verified"]))
+            steps.append(Step(f"deploy:{name}", "fresh", [f"runs {build.named}, verified"]))
         elif step.act in (nodestate.Act.DENIED, nodestate.Act.REFUSE):
             steps.append(Step(f"deploy:{name}", "held", [step.why]))
         elif step.act in (nodestate.Act.STAGE, nodestate.Act.INSTALL, nodestate.Act.BOOTFILES):
-            steps.append(
-                Step(f"deploy:{name}", "run", [f"{build.release} ({build.build}) over {answer.get('release')}"])
-            )
+            steps.append(Step(f"deploy:{name}", "run", [f"{build.named} over {answer.get('release')}"]))
         else:
             verb = "verify" if history.state in ("BACK", "VERIFIED", "VERIFIED2", "COMMITTED") else "reboot"
             steps.append(Step(f"{verb}:{name}", "run", [f"goes on at {history.state}"]))
+    if not pipeline.rollout.only:
+        steps += [
+            Step(f"deploy:{name}", "hold", [f"hold: true in {project.cluster.source}"])
+            for name in on_hold(project.cluster)
+        ]
     return steps

@@ -7,9 +7,10 @@ from typing import Any
 
 from kbuild_tasks.core import contents, kconfig
 from kbuild_tasks.core.kconfig_syntax import parse_config
+from kbuild_tasks.core.when import when
 from kbuild_tasks.report.html import Html, chip, code, join, missing, more, section, table, tag
 from kbuild_tasks.report.model import Material, records, strings
-from kbuild_tasks.report.words import plural, signed, size, when
+from kbuild_tasks.report.words import plural, signed, size
 
 OPTIONS = 200
 FILES = 60

@@ -8,10 +8,11 @@ from typing import Any
 
 from kbuild_tasks.core.spans import CACHED, FALLBACK, Span
 from kbuild_tasks.core.trace import Timeline
+from kbuild_tasks.core.when import when
 from kbuild_tasks.report import chart
 from kbuild_tasks.report.html import Html, code, join, missing, more, section, table, tag
 from kbuild_tasks.report.model import Material, fallback_count, grouped, object_count
-from kbuild_tasks.report.words import plural, took, when
+from kbuild_tasks.report.words import plural, took
 
 LONGEST = 12
 FALLBACKS = 100  # objects named for a reason

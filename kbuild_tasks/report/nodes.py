@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from kbuild_tasks.core.when import when
 from kbuild_tasks.report.html import Html, chip, code, join, missing, section, table, tag
 from kbuild_tasks.report.model import HALTED, Material
-from kbuild_tasks.report.words import seconds_of, took, when
+from kbuild_tasks.report.words import seconds_of, took
 
 STEPS = {
     "STAGED": "copied",

@@ -7,10 +7,10 @@ import hashlib
 from collections.abc import Callable
 from importlib import resources
 
+from kbuild_tasks.core.when import when
 from kbuild_tasks.report import changes, compilation, nodes, stages, summary
 from kbuild_tasks.report.html import Html, join, missing, section, tag
 from kbuild_tasks.report.model import Material
-from kbuild_tasks.report.words import when
 
 SECTIONS: dict[str, tuple[str, Callable[[Material], Html]]] = {
     "wrong": ("What is wrong", summary.wrong),

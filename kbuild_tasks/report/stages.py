@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from kbuild_tasks.core.when import when
 from kbuild_tasks.report import chart
 from kbuild_tasks.report.html import Html, chip, join, missing, more, section, table, tag
 from kbuild_tasks.report.model import Material, strings
-from kbuild_tasks.report.words import took, when
+from kbuild_tasks.report.words import took
 
 KINDS = {"done": "ok", "fresh": "quiet", "failed": "bad", "held": "warn", "ignored": "warn"}
 

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
+from kbuild_tasks.core.when import when
 from kbuild_tasks.report.html import Html, chip, code, facts, join, missing, section, tag
 from kbuild_tasks.report.model import BAD, Material, Trouble, object_count, troubles
-from kbuild_tasks.report.words import plural, took, when
+from kbuild_tasks.report.words import plural, took
 
 
 def head(told: Material) -> Html:

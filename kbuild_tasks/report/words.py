@@ -27,20 +27,6 @@ def took(seconds: Any) -> str:
     return f"{seconds:.1f} s" if seconds < 10 and isinstance(seconds, float) else duration(seconds)
 
 
-def when(moment: Any) -> str:
-    """Seconds since 1970, or ISO 8601 text: "2026-11-30 17:23 UTC"; "" for anything else."""
-    try:
-        if isinstance(moment, str):
-            told = datetime.datetime.fromisoformat(moment)
-        elif isinstance(moment, int | float) and moment > 0:
-            told = datetime.datetime.fromtimestamp(moment, datetime.UTC)
-        else:
-            return ""
-        return told.astimezone(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
-    except (ValueError, OverflowError, OSError):
-        return ""
-
-
 def seconds_of(stamp: Any) -> float | None:
     """ISO 8601 text as seconds since 1970."""
     try:

@@ -22,4 +22,5 @@ def run(ctx: Context) -> Outcome:
         raise NodeRefused(f"{visit.node.name} still runs the trial that failed", f"doit rollback:{visit.node.name}")
     visit.do("allow", build=build)
     visit.record("ALLOWED", "by the user's word")
+    visit.look(anew=True)  # what `doit plan` tells from
     return Outcome(f"build {build} may be tried there again; it failed before: {why}")

@@ -47,13 +47,13 @@ def run(ctx: Context) -> Outcome:
     if step.act in (Act.REFUSE, Act.DENIED):
         visit.run.lease.check(visit.node, visit.answer)  # what is strange here may be another operator's work
         raise visit.stop(step)
-    release, default = visit.build.release, visit.seen.known_release or visit.seen.release
+    default = visit.seen.known_release or visit.seen.release
     if step.act == Act.DONE:
         visit.free()
-        return Outcome(f"runs {release}, verified", run={"state": "fresh"})
+        return Outcome(f"runs {visit.build.named}, verified", run={"state": "fresh"})
     if not done:
-        return Outcome(f"{release} is installed already", run={"state": "fresh"})
-    return Outcome(f"installed {release}; {default} stays the default")
+        return Outcome(f"{visit.build.named} is installed already", run={"state": "fresh"})
+    return Outcome(f"installed {visit.build.named}; {default} stays the default")
 
 
 def _with_a_way_to_space(visit: Visit, error: NodeRefused) -> NodeRefused:

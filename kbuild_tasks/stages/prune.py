@@ -41,6 +41,7 @@ def run(ctx: Context) -> Outcome:
         answer = visit.act("forget", values, timeout=FORGET)
         freed += int(answer.get("freed") or 0)
         boot += int(answer.get("freed_boot") or 0)
+    visit.look(anew=True)
     if not ours:  # a roll-out that waits here keeps its lease
         visit.free()
     where = str((visit.answer.get("loader") or {}).get("boot") or "/boot")
@@ -59,6 +60,11 @@ def _chosen(visit: Visit) -> list[str]:
 
 
 def _what_stays(visit: Visit) -> str:
+    needed = prune.needed(visit.answer, visit.history, visit.build.build)
     records = [("known-good", visit.answer.get("known_good")), ("previous", visit.answer.get("previous"))]
-    stays = [f"{word} {record.get('release')}" for word, record in records if record]
+    stays = [
+        f"{word} {record.get('release')}" + (f" (build {record['build']})" if record.get("build") else "")
+        for word, record in records
+        if record and (not record.get("build") or record["build"] in needed)
+    ]
     return f"{', '.join(stays)} {'stays' if len(stays) == 1 else 'stay'}" if stays else "nothing was rolled out there"

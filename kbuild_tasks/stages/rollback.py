@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from kbuild_tasks.core.errors import KbuildError, NodeRefused, NodeUnreachable
+from kbuild_tasks.core.history import TAKEN_BACK
 from kbuild_tasks.core.model import Outcome
 from kbuild_tasks.effects import helper, k3s, reach, resume
 from kbuild_tasks.effects import node as remote
 from kbuild_tasks.effects.context import Context
 from kbuild_tasks.effects.rollout import Visit
 from kbuild_tasks.effects.waiting import Wait
-
-WHY = "rolled back by the user"
 
 
 def run(ctx: Context) -> Outcome:
@@ -26,7 +25,7 @@ def run(ctx: Context) -> Outcome:
     build = str(good.get("build") or "")
     taken_back = _taken_back(visit, back_to, build)
     if taken_back:  # first: a run that is killed after it and comes again knows by it which one it was leaving
-        visit.do("deny", build=taken_back, why=helper.text(WHY))
+        visit.do("deny", build=taken_back, why=helper.text(TAKEN_BACK))
     answer = visit.act("rollback", {} if back_to == "known-good" else {"to": back_to})
     trial = bool(taken_back) and visit.seen.selected == f"kbuild-{taken_back}"  # maybe the same vmlinux
     named = f"{visit.run.back_to} {good.get('release')}"
@@ -128,10 +127,10 @@ def _settled(visit: Visit, good: str, taken_back: str, told: str, said: str = ""
     if visit.node.connection == "local":
         resume.remove(visit.ctx)
     if visit.history.in_flight and visit.history.build == good:  # committed, or tried once more: it is its known-good
-        visit.journal.append(good, "UNCORDONED", WHY)
+        visit.journal.append(good, "UNCORDONED", TAKEN_BACK)
     again = (visit.history.state, visit.history.build) == ("ROLLED_BACK", taken_back)
     if taken_back and not again:
-        visit.journal.append(taken_back, "ROLLED_BACK", WHY)
+        visit.journal.append(taken_back, "ROLLED_BACK", TAKEN_BACK)
         told += f"; build {taken_back} is not tried again there"
     try:
         visit.free()

@@ -71,9 +71,9 @@ def run(ctx: Context) -> Outcome:
     if visit.node.connection == "local":
         remove(ctx)
     if not told:
-        return Outcome(f"{visit.build.release} is its default and known-good", run={"state": "fresh"})
+        return Outcome(f"{visit.build.named} is its default and known-good", run={"state": "fresh"})
     twice = f"{told}, twice, {ctx.cluster.rollout.settle} s apart"
-    return Outcome(f"{twice}; {visit.build.release} is its default now")
+    return Outcome(f"{twice}; {visit.build.named} is its default now")
 
 
 def _look(visit: Visit, *, anew: bool = True) -> None:

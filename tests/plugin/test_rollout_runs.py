@@ -49,6 +49,12 @@ def build(root: Path, data: bytes = b"kernel" * 999) -> str:
     return digest[:12]
 
 
+def named(bench: Workbench) -> str:
+    """The build in artifacts/."""
+    digest = json.loads((bench.root / "artifacts/manifest.json").read_text())["packages_sha256"]
+    return str(digest[:12])
+
+
 @pytest.fixture(scope="module")
 def packaged(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
     made = project(tmp_path_factory.mktemp("packaged") / "project")
@@ -78,10 +84,14 @@ def boots(bench: Workbench) -> dict[str, list[str]]:
 def test_a_good_roll_out(ready: Workbench) -> None:
     out = ready.doit("rollout")
     lines = out.splitlines()
-    assert "  done   deploy:n7    installed 6.1.192-cluster; 6.1.190-cluster stays the default" in lines
+    told = f"6.1.192-cluster (build {named(ready)})"
+    assert f"  done   deploy:n7    installed {told}; 6.1.190-cluster stays the default" in lines
     assert any(re.fullmatch(r"  done   reboot:n7    6\.1\.192-cluster after 2\d s", line) for line in lines), out
     assert any(
-        re.match(r"  done   verify:n7    1\d checks, twice, 20 s apart; 6\.1\.192-cluster is its def", line)
+        re.match(
+            r"  done   verify:n7    1\d checks, twice, 20 s apart; 6\.1\.192-cluster \(build [0-9a-f]{12}\) is its def",
+            line,
+        )
         for line in lines
     )
     order = [
@@ -90,7 +100,7 @@ def test_a_good_roll_out(ready: Workbench) -> None:
     assert order == ["reboot:n7", "verify:n7", "reboot:n2", "verify:n2", "reboot:n3", "verify:n3"]
     table = lines[lines.index("") + 1 :]
     assert table[0].split() == ["node", "kernel", "result", "away"]
-    assert re.fullmatch(r"  n7    6\.1\.192-cluster  verified  2\d s", table[1])
+    assert re.fullmatch(rf"  n7    6\.1\.192-cluster {named(ready)}  verified +2\d s", table[1])
     assert world(ready)["max_down"] == 1
     assert len({tuple(each) for each in boots(ready).values()}) == 1 and len(boots(ready)["n7"]) == 1
 
@@ -105,7 +115,8 @@ def test_again_it_changes_nothing_and_says_so(ready: Workbench) -> None:
         "  fresh  verify       3 nodes",
     ]
     assert world(ready)["nodes"] == before
-    assert "  fresh  verify:n2    6.1.192-cluster is its default" in ready.doit("verify:n2", "only=n2")
+    told = f"6.1.192-cluster (build {named(ready)}) is its default and known-good"
+    assert f"  fresh  verify:n2    {told}" in ready.doit("verify:n2", "only=n2")
 
 
 def test_a_bad_kernel_costs_one_node_one_reboot(ready: Workbench) -> None:
@@ -128,7 +139,12 @@ def test_a_bad_kernel_costs_one_node_one_reboot(ready: Workbench) -> None:
     status = ready.doit("status")
     assert re.search(r"n7 +6\.1\.190-cluster +6\.1\.190-cluster +- +fell back", status), status
     assert json.loads(ready.doit("status", "--json"))["rollout"]["n7"]["state"] == "fell back"
+    last = status[status.index("last run   failed") :]
+    assert "reboot:n7: " not in last, "the second run's failure is told, not the first's"
+    assert "deploy:n7: build" in last and "hint: doit allow:n7 lets it be tried once more" in last
     assert "may be tried there again" in ready.doit("allow:n7")
+    assert "run    deploy:n7" in ready.doit("plan"), "the node's own list was asked for anew"
+    assert json.loads(ready.doit("status", "--json"))["rollout"]["n7"]["state"] == "may be tried again"
     ready.doit("rollout")
     assert len(boots(ready)["n3"]) == 1
 
@@ -155,6 +171,52 @@ def test_the_build_half_is_not_touched_and_must_be_done(ready: Workbench) -> Non
     assert "artifacts/ is behind its sources: patch: a.patch changed (line 6)" in out
     assert "hint: doit, then doit rollout" in out
     assert ready.trace() == [] and boots(ready)["n7"] == []
+
+
+def test_all_that_is_verified_is_of_before_the_edit(ready: Workbench) -> None:
+    ready.doit("rollout")
+    assert "behind" not in ready.doit("rollout")
+    ready.edit("patches/a.patch", "+2", "+3")
+    out = ready.doit("rollout")
+    assert out.count("artifacts/ is behind its sources (patch: a.patch changed (line 6)); doit, then doit rollout") == 1
+    assert "doit rollout would" not in ready.doit("plan"), "there is nothing to do with what lies there"
+    build(ready.root, b"newer" * 999)
+    told = "doit rollout waits for doit, which would run patch; it would, with what is in artifacts/ now:"
+    assert told in ready.doit("plan")
+
+
+def test_who_takes_no_part_is_named(ready: Workbench) -> None:
+    ready.edit("cluster.yaml", "n3: {address: 10.0.0.12}", "n3: {address: 10.0.0.12, hold: true}")
+    plan = ready.doit("plan")
+    assert re.search("  hold   deploy:n3 +hold: true in cluster.yaml\n", plan), plan
+    out = ready.doit("rollout")
+    assert re.search("\n  n3 +[?] +on hold +-\n", out) and boots(ready)["n3"] == [], out
+    assert json.loads(ready.doit("status", "--json"))["rollout"]["n3"]["state"] == "on hold"
+    assert "n3" not in ready.doit("rollout", "only=n7"), "only= names whom it is about"
+
+
+def test_status_tells_whose_a_node_is_and_what_it_tries(ready: Workbench) -> None:
+    ready.doit("deploy", "reboot:n7")
+    told = json.loads(ready.doit("status", "--json"))["rollout"]["n7"]
+    assert told["trial"] == "6.1.192-cluster" and told["trial_build"] == named(ready)
+    assert re.search(
+        rf"\n  n7 .* 6\.1\.192-cluster {named(ready)} +on trial +....-..-.. ..:.. UTC\n", ready.doit("status")
+    )
+    value = world(ready)
+    value["nodes"]["n2"]["holder"] = {"who": "eve@n9:/srv/p", "since": 1}
+    (ready.root / "build/world.json").write_text(json.dumps(value))
+    out = ready.doit("status", "--ask")
+    assert "in the roll-out of eve@n9:/srv/p, since 1970-01-01 00:00 UTC" in out
+    assert f"artifacts  6.1.192-cluster (build {named(ready)})" in out
+    assert re.search(r"n2 +worker +\S+ +.* 6\.1\.190-cluster +20..-..-.. ..:.. UTC\n", out), "both tables are of now"
+
+
+def test_a_build_that_one_took_back_oneself_has_not_failed(ready: Workbench) -> None:
+    ready.doit("deploy", "reboot:n7")
+    ready.doit("rollback:n7")
+    out = ready.doit("rollout", check=1)
+    assert f"build {named(ready)} was rolled back on n7 and is not tried again there\n" in out
+    assert "hint: doit allow:n7 lets it be tried once more" in out
 
 
 def test_without_artifacts_there_is_nothing_to_roll_out(bench: Workbench) -> None:
@@ -231,7 +293,7 @@ def test_a_second_operator_is_refused_and_takes_over_by_word(ready: Workbench) -
     ready.doit("deploy")
     value = world(ready)
     for node in value["nodes"].values():
-        node["holder"], node["fence"] = {"who": "eve@n9:/srv/p", "since": 0}, 7
+        node["holder"], node["fence"] = {"who": "eve@n9:/srv/p", "since": 1}, 7
     (ready.root / "build/world.json").write_text(json.dumps(value))
     out = ready.doit("rollout", check=1)
     assert "n7 is in the roll-out of eve@n9:/srv/p, since 1970-01-01 00:00 UTC (number 7)" in out

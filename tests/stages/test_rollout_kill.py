@@ -61,7 +61,7 @@ def test_a_good_roll_out_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     world = World(tmp_path, monkeypatch)
     told = rollout(world)
     assert "failed" not in told, told["failed"].render()
-    assert told["deploy:n7"].message == "installed 6.1.192-cluster; 6.1.190-cluster stays the default"
+    assert told["deploy:n7"].message == f"installed {world.build.named}; 6.1.190-cluster stays the default"
     assert told["reboot:n7"].message.startswith("6.1.192-cluster after 2")
     assert [node.boots for node in world.nodes.values()] == [[world.build.entry]] * 3
     assert world.max_down == 1
