@@ -70,7 +70,7 @@ def distribution(
             had.add(name)
         elif what in COMPARED:
             compared.append((what, why, name))
-        else:
+        elif what != "dead":
             given[name] = (what, why)
     per_node: dict[str, int] = {}
     here: dict[str, int] = {}

@@ -48,6 +48,15 @@ def make_front(directory: Path, search: str) -> Path:
     return directory
 
 
+def unanswered(log: str) -> KbuildError:
+    """Of a build in which a question to the compiler was killed three times (front.sh, ask)."""
+    return KbuildError(
+        "the compiler was killed while kbuild asked it for an option, and what was made with that answer is wrong",
+        "make memory free (dmesg names what the kernel has killed), then doit: what differs is made anew",
+        log=log,
+    )
+
+
 def _fill(directory: Path, wanted: Mapping[str, str]) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     for entry in list(directory.iterdir()):

@@ -43,6 +43,7 @@ class Client:
         self.temporary = paths.workdir / "tmp"
         self.log = DistccLog()
         self.given: dict[str, str] = {}  # object -> "far" | "here", as far as the front's record was read
+        self.dead = 0  # questions that the compiler did not live to answer
         self.had: set[str] = set()  # objects that ccache has given or stored
         self.began = 0.0  # on the clock that the front reads
         self.started = 0.0  # the same moment on the monotonic clock
@@ -98,6 +99,8 @@ class Client:
                 name = rest.partition("\t")[2]
                 if what == "had":
                     self.had.add(name)
+                elif what == "dead":
+                    self.dead += 1
                 elif what != "lost" and what not in COMPARED:
                     self.given[name] = what
         for follower in list(self._logs):

@@ -9,6 +9,7 @@
 #                       here  compiled here, WHY: "alone" (no workers) or what makes it a local job by design
 #                       lost  distcc ended with the status WHY, it is tried again
 #                       had   ccache ended well: without another line for this object it came from the cache
+#                       dead  a question to the compiler ended by a signal, WHY its status, for good: see ask()
 #                       Without this variable the front is only a detour to the real compiler.
 # KBUILD_TASKS_TIMES    file that gets "began" <tab> SECONDS <tab> OBJECT, in /proc/uptime's seconds, and "ended" for what
 #                       this script waits for and gets; what is compiled here has taken its place by then, and its object's
@@ -33,6 +34,29 @@ case $PATH in
 esac
 [ -n "$KBUILD_TASKS_RECORD" ] || exec "$name" "$@"
 
+# Most of these are questions: does the compiler know this option? A compiler that was killed (memory was short, say) has
+# not answered, and Makefile and Kconfig take that for "no": all objects are then made without the option, or the .config
+# lacks what depends on it, and nothing fails. So it is asked again; not where it reads its standard input, which is gone.
+ask() {
+	for arg do
+		[ "$arg" != - ] || tries=3
+	done
+	while :; do
+		{ said=$("$name" "$@" 2>&1 >&3); } 3>&1
+		status=$? tries=$((tries + 1))
+		case $status:$said in
+		0:*) killed='' ;;
+		129:* | 13[0-9]:* | 14[0-3]:* | *" signal terminated program "*) killed=1 ;;
+		*) killed='' ;;
+		esac
+		[ -n "$killed" ] && [ "$tries" -lt 3 ] || break
+	done
+	[ -z "$killed" ] || printf 'dead\t%s\t%s\n' "$status" "$name" >>"$KBUILD_TASKS_RECORD"
+	[ -z "$said" ] || printf '%s\n' "$said" >&2
+	exit "$status"
+}
+tries=0
+
 compile='' kernel='' source='' object='' why='' value='' text=''
 for arg do
 	if [ -n "$value" ]; then
@@ -47,7 +71,7 @@ for arg do
 	-o) value=object ;;
 	-D__KERNEL__) kernel=1 ;;
 	-include | -imacros | -isystem | -idirafter | -iquote | -MF | -MT | -MQ | -D | -U | -I | -T) value=skip ;;
-	-E | -S | -M | -MM | -x* | - | @* | /dev/null) exec "$name" "$@" ;;
+	-E | -S | -M | -MM | -x* | - | @* | /dev/null) ask "$@" ;;
 	# What distcc would refuse to send, or would send and get wrong (docs/distcc.md has the list with reasons).
 	-fplugin*) why=plugin ;;
 	-march=native | -mtune=native) why=native ;;

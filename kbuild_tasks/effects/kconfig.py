@@ -22,6 +22,7 @@ from pathlib import Path
 from kbuild_tasks.core.arch import KERNEL_ARCH
 from kbuild_tasks.core.errors import CommandFailed, ConfigError, KbuildError
 from kbuild_tasks.effects import makepkg, shell
+from kbuild_tasks.effects.compiler import unanswered
 from kbuild_tasks.effects.files import write_atomic
 
 SHOWN = 100  # characters of a release that is refused
@@ -35,7 +36,7 @@ class Kbuild:
 
     arch         x86_64 | aarch64 | armv7h
     log          gets all that make says
-    environment  of the toolchain (effects/compiler.py)
+    environment  of the toolchain, with the compiler front in PATH (effects/compiler.py)
     """
 
     tree: Path
@@ -56,14 +57,20 @@ class Kbuild:
         (self.scratch / "auto.conf").touch()
 
     def make(self, *words: str, env: dict[str, str] | None = None, log: bool = True) -> shell.Done:
-        """`make` in the tree, silent but for what goes wrong. Raises CommandFailed."""
-        return shell.run(
+        """`make` in the tree, silent but for what goes wrong. Raises CommandFailed; KbuildError where the compiler was
+        killed when it was asked for something: to Kconfig that is a "no"."""
+        dead = self.scratch.with_name(f"{self.scratch.name}.dead")
+        dead.unlink(missing_ok=True)
+        done = shell.run(
             ["make", "-s", f"ARCH={self.kernel_arch}", *words],
             cwd=self.tree,
-            env=makepkg.environment({**self.environment, **(env or {})}),
+            env=makepkg.environment({**self.environment, "KBUILD_TASKS_RECORD": str(dead), **(env or {})}),
             timeout=DEADLINE,
             log=self.log if log else None,
         )
+        if dead.exists() and "dead\t" in dead.read_text():
+            raise unanswered(str(self.log))
+        return done
 
     def private(self, target: str, candidate: Path, *words: str, env: dict[str, str] | None = None) -> None:
         """A configuration target on `candidate`, a file of the private directory."""

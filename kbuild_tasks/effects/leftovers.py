@@ -21,7 +21,8 @@ What is older than S was finished by an earlier build. What lies between S and T
 whole recipe. Files without a .cmd file (generated headers, .config) are written under another name and renamed.
 Temporary files of such recipes (the dependencies that the compiler writes, what filechk and kconfig would have renamed)
 are removed as well: a package that copies scripts/ and include/ would carry them.
-Another boot id on the mark means lost power: data of the last minutes may be missing from files that look new.
+Another boot id on the mark means lost power: data of the last minutes may be missing from files that look new. What a
+build that ended by itself has made is on the disk before its mark goes.
 """
 
 from __future__ import annotations
@@ -36,9 +37,14 @@ from pathlib import Path
 
 from kbuild_tasks.core import elf
 from kbuild_tasks.core.errors import CommandFailed, KbuildError
+from kbuild_tasks.effects import shell
 from kbuild_tasks.effects.files import read_json, write_json
 
 REST = 15.0  # seconds; a recipe's steps after the compiler take milliseconds
+# kconfig renames its files into place, unsynced: lost power may leave part of them. Where this one is missing
+# syncconfig runs; it compares auto.conf with .config, touches what differs, and writes both anew.
+AUTOCONF = "include/config/auto.conf.cmd"
+SYNC = 1800  # seconds: an SD card takes some MB in each
 REST_POWER = (
     120.0  # the kernel writes data back after at most 30 s (vm.dirty_expire_centisecs), journals a little later
 )
@@ -62,13 +68,17 @@ class Target:
 class Mark:
     """The file that says: a build is going on in this tree."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, tree: Path) -> None:
+        self.path, self.tree = path, tree
 
     def set(self) -> None:
         write_json(self.path, {"boot_id": _boot_id(), "at": time.time()})
 
     def clear(self) -> None:
+        """Once all that make wrote is on the disk (a tmpfs has nothing to write): after a power cut a file system may
+        know of the mark's end, and not of an object's. Raises CommandFailed (EIO, say): the mark stands."""
+        if self.path.exists() and self.tree.is_dir():
+            shell.run(["sync", "-f", self.tree], timeout=SYNC)
         with contextlib.suppress(FileNotFoundError):
             self.path.unlink()
 
@@ -112,6 +122,9 @@ def mend(tree: Path, mark: Mark) -> list[str]:
         return []
     for path in _temporary(tree, started):
         path.unlink()
+    autoconf = tree / AUTOCONF
+    if autoconf.exists() and (mark.power_lost() or not autoconf.read_bytes().endswith(b"$(deps_config): ;\n")):
+        autoconf.unlink()
     targets = [t for t in _targets(tree) if max(t.made, t.recorded or 0.0) >= started]
     if not targets:
         return []

@@ -148,7 +148,7 @@ def _make_one(ctx: Context, tools: Toolchain, tree: Path, place: str) -> None:
     name = next((name for name in ANY if (tree / f"{name}.c").is_file()), None)
     if name is None:
         raise KbuildError(f"{tree} was not built yet, and has none of {', '.join(ANY)}", "doit compile, then calibrate")
-    mark = Mark(places.mark(ctx.paths, place, "compiling"))
+    mark = Mark(places.mark(ctx.paths, place, "compiling"), tree)
     places.begin_build(ctx.paths, place)
     mend(tree, mark)
     front = make_front(ctx.paths.state / "front", makepkg.SYSTEM_PATH)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping
@@ -141,13 +142,13 @@ class _Built(NamedTuple):
 
 
 def _build(ctx: Context, plan: hosts.HostPlan, place: str) -> _Built:
-    from kbuild_tasks.effects.compiler import make_front, toolchain
+    from kbuild_tasks.effects.compiler import make_front, toolchain, unanswered
     from kbuild_tasks.effects.distcc import Client
     from kbuild_tasks.effects.leftovers import Mark, mend, tells_of_kill
     from kbuild_tasks.effects.monitor import Monitor
 
     tree = ctx.paths.builddir / place
-    mark = Mark(places.mark(ctx.paths, place, "compiling"))
+    mark = Mark(places.mark(ctx.paths, place, "compiling"), tree)
     places.begin_build(ctx.paths, place)
     mended = mend(tree, mark)
     front = make_front(ctx.paths.state / "front", makepkg.SYSTEM_PATH)
@@ -185,6 +186,8 @@ def _build(ctx: Context, plan: hosts.HostPlan, place: str) -> _Built:
         if monitor.error:
             raise monitor.error
         told, line, untraced = _told(ctx, client, monitor, place)
+        if client.dead:
+            raise unanswered(ctx.shown(ctx.log))
         if told.wrong:  # a build() that goes on after a failure of make
             raise quarantine.caught(ctx, told)
         return _Built(told, monitor.losses, mended, cached, monitor, line, untraced)
@@ -227,6 +230,9 @@ def _explained(ctx: Context, failed: CommandFailed, lines: list[str], tree: Path
     if told is None or "no space left" in failed.message:
         return failed
     text, evidence, hint = told
+    if damaged := re.match(r"(\S*\.cmd):[0-9]+: ", text):
+        text = f"a record of kbuild is damaged: {text}"
+        hint = f"rm {shlex.quote(f'{tree}/{damaged[1]}')}, then doit makes it anew; and look at the disk"
     return CommandFailed(text, hint, evidence=evidence, log=ctx.shown(ctx.log), code=failed.code)
 
 

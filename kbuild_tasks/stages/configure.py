@@ -78,7 +78,7 @@ def configure(ctx: Context, today: date) -> Outcome:
     from kbuild_tasks.effects.leftovers import Mark, marked, mend
 
     kbuild = _kbuild(ctx)
-    mark = Mark(places.mark(ctx.paths, _place(ctx), "compiling"))
+    mark = Mark(places.mark(ctx.paths, _place(ctx), "compiling"), kbuild.tree)
     mended = mend(kbuild.tree, mark)  # kconfig and fixdep are compiled here: a killed run may have left half of one
     with marked(mark):
         outcome = _configure(ctx, kbuild, today)
@@ -156,11 +156,14 @@ def _check_programs(final: Mapping[str, str]) -> None:
 
 
 def _kbuild(ctx: Context) -> Kbuild:
-    from kbuild_tasks.effects.compiler import toolchain
+    from kbuild_tasks.effects.compiler import make_front, toolchain
     from kbuild_tasks.effects.kconfig import Kbuild
+    from kbuild_tasks.effects.makepkg import SYSTEM_PATH
 
     arch, scratch = ctx.cluster.kernel.arch, ctx.paths.workdir / "configure"
-    return Kbuild(ctx.paths.builddir / _place(ctx), scratch, arch, ctx.log, toolchain(arch, ctx.paths).environment)
+    front = make_front(ctx.paths.state / "front", SYSTEM_PATH)
+    environment = {**toolchain(arch, ctx.paths).environment, "PATH": f"{front}:{SYSTEM_PATH}"}
+    return Kbuild(ctx.paths.builddir / _place(ctx), scratch, arch, ctx.log, environment)
 
 
 def _place(ctx: Context) -> str:

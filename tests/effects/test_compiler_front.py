@@ -421,3 +421,45 @@ def test_what_ccache_lacks_is_made_of_its_text_too(bench: Bench, hosts: str, fla
     of_ccache, of_tool = (line.partition(":")[0] for line in bench.said() if line.startswith("/"))
     assert of_ccache == str(bench.real)
     assert (of_tool == f"{bench.front}.text") == text
+
+
+PROBE = ["-Werror", "-Wno-stringop-overflow", "-c", "-x", "c", "/dev/null", "-o", "tmp"]
+DIES = """echo x >>"$CALLS.asked"
+killed="gcc: fatal error: Killed signal terminated program cc1"
+[ "$(wc -l <"$CALLS.asked")" -gt "$KILLS" ] || { echo "$killed" >&2; exit 1; }
+echo answer; echo warning >&2"""
+
+
+@pytest.mark.parametrize("kills", [0, 1, 2])
+def test_a_question_that_was_killed_is_asked_again(bench: Bench, kills: int, capfd: pytest.CaptureFixture[str]) -> None:
+    """kbuild would take it for a "no", and make every object without the option."""
+    bench.tool("gcc", DIES)
+    assert bench(*PROBE, KILLS=str(kills)) == 0
+    assert len(bench.said()) == kills + 1 and bench.noted() == ""
+    assert capfd.readouterr() == ("answer\n", "warning\n")
+
+
+def test_one_that_is_killed_for_good_is_written_down(bench: Bench, capfd: pytest.CaptureFixture[str]) -> None:
+    bench.tool("gcc", DIES)
+    assert bench(*PROBE, KILLS="3") == 1
+    assert len(bench.said()) == 3 and bench.noted() == "dead\t1\tgcc\n"
+    assert "Killed signal terminated program cc1" in capfd.readouterr().err
+
+
+def test_the_driver_itself_was_killed(bench: Bench) -> None:
+    bench.tool("gcc", "kill -9 $$")
+    assert bench("-S", "-x", "c", "/dev/null", "-o", "/dev/null") == 137
+    assert len(bench.said()) == 3 and bench.noted() == "dead\t137\tgcc\n"
+
+
+def test_what_reads_its_standard_input_is_asked_once(bench: Bench) -> None:
+    bench.tool("gcc", DIES)
+    assert bench("-S", "-x", "c", "-", "-o", "-", KILLS="1") == 1
+    assert len(bench.said()) == 1 and bench.noted() == "dead\t1\tgcc\n"
+
+
+def test_a_no_is_an_answer(bench: Bench, capfd: pytest.CaptureFixture[str]) -> None:
+    bench.tool("gcc", "echo 'gcc: error: unrecognized command-line option' >&2; exit 1")
+    assert bench(*PROBE) == 1
+    assert len(bench.said()) == 1 and bench.noted() == ""
+    assert "unrecognized" in capfd.readouterr().err

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from kbuild_tasks.core.errors import CommandFailed, ConfigError
-from kbuild_tasks.effects.leftovers import REST, REST_POWER, Mark, marked, mend, tells_of_kill
+from kbuild_tasks.effects import shell
+from kbuild_tasks.effects.leftovers import REST, REST_POWER, Mark, _boot_id, marked, mend, tells_of_kill
 
 S = 1_000_000.0  # when the killed build began
 FIXDEP = (
@@ -32,7 +33,7 @@ class Tree:
     def __init__(self, top: Path, raw: bytes) -> None:
         self.top, self.raw = top / "tree", raw
         (self.top / "fs").mkdir(parents=True)
-        self.mark = Mark(top / ".compiling")
+        self.mark = Mark(top / ".compiling", self.top)
 
     def target(
         self, name: str, made: float, recorded: float | None, raw: bytes | None = None, record: str = FIXDEP
@@ -129,7 +130,7 @@ def test_objects_of_clang_with_lto_are_no_elf_and_stay(tree: Tree) -> None:
 
 
 def test_a_tree_that_is_gone(tmp_path: Path) -> None:
-    mark = Mark(tmp_path / "mark")
+    mark = Mark(tmp_path / "mark", tmp_path / "nowhere")
     mark.set()
     assert mend(tmp_path / "nowhere", mark) == []
 
@@ -162,7 +163,7 @@ def test_output_that_tells_of_a_kill(line: str, told: bool) -> None:
     ],
 )
 def test_the_mark_stays_unless_make_ended_by_itself(tmp_path: Path, error: BaseException | None, stays: bool) -> None:
-    mark = Mark(tmp_path / ".compiling")
+    mark = Mark(tmp_path / ".compiling", tmp_path)
     try:
         with marked(mark):
             assert mark.path.exists()
@@ -180,3 +181,42 @@ def test_temporary_files_of_a_killed_recipe_go_and_others_stay(tree: Tree) -> No
     os.utime(tree.top / "fs/.older.d", (S - 1, S - 1))
     tree.killed()
     assert sorted(p.name for p in tree.top.rglob("*") if p.is_file()) == [".config", ".older.d", "kept.tmp", "x.d"]
+
+
+def test_what_was_made_is_on_the_disk_before_the_mark_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file system may remember the mark's end, and not the end of an object that was written a minute before."""
+    mark, run, seen = Mark(tmp_path / ".compiling", tmp_path), shell.run, []
+
+    def watched(argv: list[str | Path], **more: float) -> shell.Done:
+        seen.append((argv, mark.path.exists()))
+        return run(argv, **more)
+
+    monkeypatch.setattr(shell, "run", watched)
+    mark.set()
+    mark.clear()
+    mark.clear()
+    assert seen == [(["sync", "-f", tmp_path], True)] and not mark.path.exists()
+    mark.set()
+    monkeypatch.setattr(shell, "run", lambda argv, **more: run(["sh", "-c", "echo EIO; exit 1"]))
+    with pytest.raises(CommandFailed):
+        mark.clear()
+    assert mark.path.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "power", "stays"),
+    [
+        ("deps_config := \\\n\tKconfig \\\n\n$(deps_config): ;\n", False, True),
+        ("deps_config := \\\n\tKconfig \\\n\n$(deps_config): ;\n", True, False),
+        ("deps_config := \\\n\tKcon", False, False),
+        ("", False, False),
+    ],
+)
+def test_kconfigs_record_is_made_anew_where_it_may_be_a_part(tree: Tree, text: str, power: bool, stays: bool) -> None:
+    """A part of it ends make at its first line; a part of auto.conf beside it would leave options out in silence."""
+    record = tree.top / "include/config/auto.conf.cmd"
+    record.parent.mkdir(parents=True)
+    record.write_text(text)
+    tree.mark.path.write_text(json.dumps({"boot_id": "another" if power else _boot_id()}))
+    mend(tree.top, tree.mark)
+    assert record.exists() is stays

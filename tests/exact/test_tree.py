@@ -166,7 +166,7 @@ def test_a_generated_header_of_a_dropped_patch_goes(kernel: Kernel) -> None:
 @pytest.mark.parametrize("name", ["scripts/kconfig/conf.o", "scripts/basic/fixdep", "kernel/core.o", "fs/built-in.a"])
 def test_half_a_file_of_a_killed_build_is_made_again(kernel: Kernel, name: str) -> None:
     """As a kill in the middle of a rebuild leaves it: the record is the old one, the file newer than its source."""
-    mark = Mark(places.mark(kernel.paths, PLACE, "compiling"))
+    mark = Mark(places.mark(kernel.paths, PLACE, "compiling"), kernel.top)
     mark.set()
     began = time.time() - 60
     os.utime(mark.path, (began, began))

@@ -160,7 +160,7 @@ def test_an_error_names_line_and_patch_first(small: Small, worker: Daemon) -> No
 
 def test_half_made_objects_of_a_killed_build_are_made_again(small: Small, worker: Daemon) -> None:
     first, _ = small.prepared(n2=worker.where).compile()
-    mark = Mark(places.mark(small.paths, PLACE, "compiling"))
+    mark = Mark(places.mark(small.paths, PLACE, "compiling"), small.tree)
     small.run(mark.set)
     began = time.time() - 60
     os.utime(mark.path, (began, began))
@@ -195,7 +195,7 @@ def test_the_mark_of_an_older_version_counts_for_the_tree_that_is_built_first(sm
     small.prepared()
     old = small.paths.builddir / ".compiling"
     half = small.tree / "fs/late.o"
-    small.run(Mark(old).set)
+    small.run(Mark(old, small.tree).set)
     time.sleep(0.02)
     small.run(half.write_bytes, b"\x7fELF half")
     outcome, _ = small.compile()
