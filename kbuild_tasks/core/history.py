@@ -28,6 +28,7 @@ class History:
     failed    builds that failed here and were not allowed again: build -> why
     known     every build that the journal tells of
     since     time of the last record, and its note
+    leaving   of a rollback that has asked for a reboot and has not come to its end, "boot_id" and "to"; {} for none
     """
 
     state: str = ""
@@ -39,6 +40,7 @@ class History:
     known: frozenset[str] = frozenset()
     since: str = ""
     note: str = ""
+    leaving: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def in_flight(self) -> bool:
@@ -50,8 +52,16 @@ def fold(records: Sequence[Record]) -> History:
     state = build = held = kind = since = note = ""
     data: dict[str, Any] = {}
     failed: dict[str, str] = {}
+    leaving: dict[str, Any] = {}
     for record in records:
         since, note = record.at, record.note
+        if record.state == "ROLLING_BACK":  # where its roll-out stands stays as it was: the end tells what became of it
+            leaving = dict(record.data)
+            continue
+        if record.state != "HELD":
+            leaving = {}
+        if record.state == "RETURNED":
+            continue
         if record.state == "ALLOWED":
             failed.pop(record.build, None)
             if record.build == build:
@@ -72,4 +82,5 @@ def fold(records: Sequence[Record]) -> History:
             data = {}  # what an attempt remembered is not true of the next one
         state, build, held, kind = record.state, record.build, "", ""
         data |= record.data
-    return History(state, build, data, held, kind, failed, frozenset(r.build for r in records), since, note)
+    known = frozenset(record.build for record in records)
+    return History(state, build, data, held, kind, failed, known, since, note, leaving)

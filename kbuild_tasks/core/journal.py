@@ -20,7 +20,9 @@ States, each written before the act that follows it:
   UNCORDONED    the end of a good one
   FELL_BACK     the end of a bad one: on its old kernel
   HELD          stopped; the note says why
-  ROLLED_BACK   back on known-good by the user's word
+  ROLLING_BACK  by the user's word; the reboot is about to be asked for -> wait
+  ROLLED_BACK   back on known-good, and the build that was left is not tried again
+  RETURNED      back on known-good, and no build of ours was left for it
   ALLOWED       a build that failed may be tried again, by the user's word
 """
 
@@ -37,7 +39,7 @@ from kbuild_tasks.core.errors import KbuildError
 
 STATES = (
     *("STAGED", "INSTALLED", "BOOTFILES_OK", "DRAINED", "ARMED", "REBOOTING", "BACK", "VERIFIED", "VERIFIED2"),
-    *("COMMITTED", "UNCORDONED", "FELL_BACK", "HELD", "ROLLED_BACK", "ALLOWED"),
+    *("COMMITTED", "UNCORDONED", "FELL_BACK", "HELD", "ROLLING_BACK", "ROLLED_BACK", "RETURNED", "ALLOWED"),
 )
 KEYS = ["n", "at", "build", "state", "note", "data", "crc"]
 START = "00000000"

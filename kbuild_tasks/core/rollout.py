@@ -9,7 +9,7 @@ canary is all that it costs.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -135,12 +135,18 @@ def order(cluster: Cluster, only: Sequence[str] = ()) -> tuple[tuple[str, ...], 
     return tuple(found)
 
 
-def halted(order: Iterable[Sequence[str]], states: Mapping[str, str]) -> str:
-    """Which nodes a roll-out that stopped has left as they were. `states`: node -> its state of this build, "" for one
-    that nothing was done to."""
-    names = [name for batch in order for name in batch]
-    untouched = [name for name in names if not states.get(name)]
-    waiting = [name for name in names if states.get(name) in ("STAGED", "INSTALLED", "BOOTFILES_OK")]
-    told = [f"not touched: {' '.join(untouched)}"] if untouched else []
-    told += [f"installed, not rebooted: {' '.join(waiting)}"] if waiting else []
-    return "roll-out halted; " + ("; ".join(told) or "no other node was left to do")
+_LEFT = {  # words -> the states of a journal (core/journal.py) in which a node is left so
+    "not touched": ("",),
+    "installed, not rebooted": ("STAGED", "INSTALLED", "BOOTFILES_OK"),
+    "on its way": ("DRAINED", "ARMED", "REBOOTING", "BACK", "VERIFIED", "VERIFIED2"),
+    "held": ("HELD", "damaged"),
+    "on its old kernel": ("FELL_BACK", "ROLLED_BACK"),
+}
+
+
+def halted(states: Mapping[str, str]) -> str:
+    """How a roll-out that stopped has left the other nodes. `states`: node -> its state of this build, "" for one that
+    nothing was done to."""
+    told = {words: [name for name, state in states.items() if state in some] for words, some in _LEFT.items()}
+    lines = [f"{words}: {' '.join(names)}" for words, names in told.items() if names]
+    return "roll-out halted; " + ("; ".join(lines) or "no other node was left to do")

@@ -44,6 +44,15 @@ def stepped(since: Any) -> float:
     return round(current["offset"] - offset, 1) if isinstance(offset, int | float) else 0.0
 
 
+def ago(record: str) -> float:
+    """Seconds since that stamp(), by the wall clock: to be told, not to be decided with. 0 where it makes no sense."""
+    try:
+        passed = now() - datetime.datetime.fromisoformat(record).timestamp()
+    except ValueError:
+        return 0.0
+    return passed if 0 <= passed < 86400 else 0.0
+
+
 def stamp() -> str:
     """The time of a record."""
     return utc().strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -250,6 +250,11 @@ def stop_all() -> None:
         end(child)
 
 
+def stopping() -> bool:
+    """Whether stop_all() was called: what fails from then on says nothing of the world."""
+    return _stopping.is_set()
+
+
 def permit() -> None:
     """Allow the calling thread new children after stop_all(): the clean-up after an interrupted run needs some."""
     _permitted.here = True

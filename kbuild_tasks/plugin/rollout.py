@@ -176,4 +176,4 @@ class RolloutTasks:
         from kbuild_tasks.plugin.rollout_status import states
 
         told = states(self.pipeline.project.paths, [n for n in self.names if n != name], self.run.build.build)
-        return halted([list(told)], told)
+        return halted(told)

@@ -11,13 +11,14 @@ from kbuild_tasks.core import answers, nodestate, prune, rollout_table
 from kbuild_tasks.core.errors import KbuildError
 from kbuild_tasks.core.history import AFTER_ARMING, ENDED, History, fold
 from kbuild_tasks.core.model import Cluster
+from kbuild_tasks.core.progress import duration
 from kbuild_tasks.core.rollout import Build, taking_part
 from kbuild_tasks.core.rollout_table import Row
 from kbuild_tasks.core.when import when
 from kbuild_tasks.effects import artifacts, journal, lease
 from kbuild_tasks.effects.context import Paths
 from kbuild_tasks.effects.files import read_record
-from kbuild_tasks.effects.rollout import Run, journal_file, observe, seen_file
+from kbuild_tasks.effects.rollout import Run, journal_file, observe, rollback_words, seen_file
 from kbuild_tasks.plugin.plan import Step
 from kbuild_tasks.plugin.tasks import Pipeline
 
@@ -48,7 +49,7 @@ def states(paths: Paths, names: Iterable[str], build: str) -> dict[str, str]:
         except (KbuildError, OSError):
             found[name] = "damaged"
             continue
-        found[name] = history.state if history.build == build else ""
+        found[name] = ("HELD" if history.held else history.state) if history.build == build else ""
     return found
 
 
@@ -111,7 +112,7 @@ def _node(paths: Paths, name: str, build: Build | None, unreached: str) -> dict[
     value |= {
         "state": _state(history, build, answer),
         "since": history.since or None,
-        "why": _why(history, build, unreached),
+        "why": _why(name, history, build, unreached),
     }
     value |= {"build": history.build or None, "step": history.state or None}
     return value
@@ -132,6 +133,8 @@ def kept(paths: Paths, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _state(history: History, build: Build | None, answer: Mapping[str, Any]) -> str:
     running = answer.get("release")
+    if history.leaving:
+        return "rolling back"
     if history.held:
         return WORDS["HELD"]
     if not history.state:
@@ -146,7 +149,10 @@ def _state(history: History, build: Build | None, answer: Mapping[str, Any]) -> 
     return word
 
 
-def _why(history: History, build: Build | None, unreached: str) -> str | None:
+def _why(name: str, history: History, build: Build | None, unreached: str) -> str | None:
+    if history.leaving:
+        told = f"doit {rollback_words(name, history)} goes on with it"
+        return f"{unreached}; {told}" if unreached else told
     if unreached:
         return unreached
     if history.held:
@@ -186,6 +192,31 @@ def render(value: dict[str, dict[str, Any]]) -> str:
     return "".join(f"  {line}\n" for line in rollout_table.status(rows(value)))
 
 
+def left_on_the_way(pipeline: Pipeline) -> list[str]:
+    """Of a run that was cut short: a line for each node between two kernels, and what becomes of it by itself."""
+    from kbuild_tasks.stages.reboot import trial_seconds
+
+    limit = duration(trial_seconds(pipeline.project.cluster.rollout))
+    lines = []
+    for name in pipeline.rollout.names:
+        try:
+            history = fold(journal.read(journal_file(pipeline.project.paths, name)))
+        except (KbuildError, OSError):
+            continue
+        if history.leaving:
+            lines.append(f"{name} is being rolled back: it boots its {history.leaving.get('to')} kernel by itself")
+        elif history.held:
+            continue
+        elif history.state == "ARMED":
+            lines.append(f"{name} is armed: its next boot, whoever asks for it, tries build {history.build} once")
+        elif history.state in AFTER_ARMING:
+            lines.append(
+                f"{name} tries build {history.build}: {limit} after its boot it goes back to its old kernel "
+                "by itself, where nobody has verified the new one"
+            )
+    return lines
+
+
 def summary(pipeline: Pipeline, run: Run) -> list[str]:
     """The table at the end of a run: the nodes of that run."""
     value = status(pipeline)
@@ -208,6 +239,10 @@ def plan(pipeline: Pipeline) -> list[Step]:
             history = fold(journal.read(journal_file(project.paths, name)))
         except (KbuildError, OSError) as error:
             steps.append(Step(f"deploy:{name}", "broken", [str(error)]))
+            continue
+        if history.leaving:
+            words = rollback_words(name, history)
+            steps.append(Step(f"deploy:{name}", "held", [f"its rollback was cut short: doit {words} goes on with it"]))
             continue
         _, answer = kept(project.paths, name)
         if not answer:

@@ -27,6 +27,7 @@ WRONG = ("missing", "changed", "modules_missing")  # lists of bootfiles' answer 
 def run(ctx: Context) -> Outcome:
     """Raises KbuildError: the node is not reached, refuses, or the result is not what the package says."""
     visit = Visit(ctx)
+    visit.refuse_while_rolled_back()
     if visit.state in AFTER_ARMING:  # it may be down: reboot and verify wait for it
         return Outcome(f"is on its way into {visit.build.release}", run={"state": "fresh"})
     _look(visit)

@@ -15,7 +15,7 @@ from typing import TypeVar
 from kbuild_tasks.core import window
 from kbuild_tasks.core.errors import KbuildError, NodeRefused, NodeUnreachable
 from kbuild_tasks.core.history import AFTER_ARMING
-from kbuild_tasks.core.model import Outcome
+from kbuild_tasks.core.model import Outcome, Rollout
 from kbuild_tasks.core.nodestate import Act
 from kbuild_tasks.effects import clock, commands, k3s, reach
 from kbuild_tasks.effects import node as remote
@@ -36,6 +36,7 @@ BEHIND = (Act.VERIFY, Act.SETTLE, Act.COMMIT, Act.UNCORDON)
 def run(ctx: Context) -> Outcome:
     """Raises KbuildError: not now (window, quorum, another node is down), or the node came back wrong or not at all."""
     visit = Visit(ctx)
+    visit.refuse_while_rolled_back()
     told, said = "", ""
     emptied = False  # by this run
     if visit.state == "REBOOTING":  # killed while it was on its way: it may be down now
@@ -137,14 +138,18 @@ def _arm(visit: Visit) -> None:
     kubelet = k3s.stop(visit) if visit.node.k3s else {}
     visit.say("arming")
     values: dict[str, str | int] = {"build": build.build, "panic": rollout.panic_timeout}
-    commanded = 2 * commands.LIMIT * len(rollout.verify_commands)
-    answer = visit.act("arm", {**values, "timeout": rollout.reboot_timeout + rollout.settle + UNSEEN + commanded})
+    answer = visit.act("arm", {**values, "timeout": trial_seconds(rollout)})
     default = answer.get("default")
     if answer.get("armed") != build.entry or not default or default == build.entry:
         raise NodeRefused(f"{visit.node.name} did not arm the trial (armed {answer.get('armed')}, default {default})",
                           "its loader does not keep what it is told: bootctl, grub-editenv list")  # fmt: skip
     visit.record("ARMED", boot_id=visit.seen.boot_id, fence=visit.fence, default=default, **kubelet)
     visit.seen = dataclasses.replace(visit.seen, armed=build.entry)  # as the helper read it back
+
+
+def trial_seconds(rollout: Rollout) -> int:
+    """Seconds after its boot in which a trial has to be verified; then the node goes back by itself."""
+    return rollout.reboot_timeout + rollout.settle + UNSEEN + 2 * commands.LIMIT * len(rollout.verify_commands)
 
 
 def _commit_to_it(visit: Visit) -> None:
@@ -189,12 +194,14 @@ def _stays_up(visit: Visit) -> None:
 def _wait(visit: Visit) -> str:
     """Ask for the reboot (after a kill once more: in another boot the helper refuses), and wait for the new boot."""
     boot_id = str(visit.data["boot_id"])
-    wait = Wait(visit, boot_id)
+    wait, asked_before = Wait(visit, boot_id), 0.0
     itself = visit.node.connection == "local"
     if not visit.answer and _is_there(visit):
         if visit.seen.boot_id != boot_id:
             return "after a reboot that an earlier run asked for"
         _may_still_go_down(visit)
+    if not visit.answer:
+        asked_before = clock.ago(visit.history.since)
     if itself:
         install(visit.ctx, "rollout")  # again: a run that was killed may have been so before it
     if visit.answer:
@@ -210,7 +217,7 @@ def _wait(visit: Visit) -> str:
         visit.run.away[visit.node.name] = wait.waited
         raise visit.hold(lost(visit, error), "lost") from None
     visit.saw(answer)
-    away = round(wait.waited, 1)
+    away = round(asked_before + wait.waited, 1)
     visit.run.away[visit.node.name] = away
     return f"after {away:.0f} s"
 

@@ -21,23 +21,37 @@ def run(ctx: Context) -> Outcome:
     if not good and _never_begun(visit):  # `doit rollback` goes on with the others
         return Outcome("nothing was rolled out there: nothing to go back to", run={"state": "fresh"})
     if not good:
-        raise NodeRefused(f"{visit.node.name} has no {back_to} kernel on record: nothing to go back to")
+        raise NodeRefused(
+            f"{visit.node.name} has no {back_to} kernel on record: nothing to go back to",
+            f"doit rollback:{visit.node.name} goes to known-good; doit prune removes a previous one that was taken back"
+            if back_to == "previous"
+            else "doit status --ask; the kernel that it runs stays its default",
+        )
     build = str(good.get("build") or "")
     taken_back = _taken_back(visit, back_to, build)
     if taken_back:  # first: a run that is killed after it and comes again knows by it which one it was leaving
         visit.do("deny", build=taken_back, why=helper.text(TAKEN_BACK))
     answer = visit.act("rollback", {} if back_to == "known-good" else {"to": back_to})
     trial = bool(taken_back) and visit.seen.selected == f"kbuild-{taken_back}"  # maybe the same vmlinux
-    named = f"{visit.run.back_to} {good.get('release')}"
+    named = f"{visit.run.back_to} {good.get('release')}" + (f" (build {build})" if build else "")
     if _runs(visit, good) and not trial and not _may_go_down(visit):
-        return _settled(visit, build, taken_back, f"runs its {named}")
-    away, said = _reboot(visit)
+        further = "" if taken_back or visit.history.leaving else _further(visit)
+        return _settled(visit, build, taken_back, f"runs its {named}{further}")
+    away, said = _reboot(visit, taken_back or build)
     if not _runs(visit, good):
         raise NodeRefused(
             f"{visit.node.name} came back on {visit.seen.release}, and its {named.replace(' ', ' is ', 1)}",
             f"its default is {answer.get('default')}: look at its console",
         )
     return _settled(visit, build, taken_back, f"came back on its {named} after {away:.0f} s", said)
+
+
+def _further(visit: Visit) -> str:
+    """Known-good runs, and somebody wanted to go back: to the one before it, where there is one."""
+    previous = visit.answer.get("previous") or {}
+    if visit.run.back_to == "previous" or not previous or str(previous.get("build") or "-") in visit.seen.denied:
+        return ""
+    return f"; doit rollback:{visit.node.name} to=previous goes to {previous.get('release')}"
 
 
 def _never_begun(visit: Visit) -> bool:
@@ -49,7 +63,9 @@ def _never_begun(visit: Visit) -> bool:
 def _may_go_down(visit: Visit) -> bool:
     """Asked to reboot (or about to be, when that run was killed), and still in the old boot: it may be on its way down.
     The next node must not go before this one is back."""
-    return visit.history.state == "REBOOTING" and visit.history.data.get("boot_id") == visit.seen.boot_id
+    history = visit.history
+    asked_in = history.data.get("boot_id") if history.state == "REBOOTING" else history.leaving.get("boot_id")
+    return asked_in == visit.seen.boot_id
 
 
 def _back_to(visit: Visit) -> str:
@@ -94,7 +110,7 @@ def _runs(visit: Visit, good: dict[str, object]) -> bool:
     return good.get("release") == seen.release
 
 
-def _reboot(visit: Visit) -> tuple[float, str]:
+def _reboot(visit: Visit, build: str) -> tuple[float, str]:
     """Seconds until it was back, and what is to be said. A node with k3s is drained first."""
     others, name = visit.run.others(visit.node), visit.node.name
     if leaving := visit.run.leaving(others):
@@ -108,10 +124,17 @@ def _reboot(visit: Visit) -> tuple[float, str]:
     warning = k3s.leave(visit) if visit.node.k3s else ""
     if visit.node.connection == "local":
         resume.install(visit.ctx, f"rollback:{visit.node.name}", f"to={visit.run.back_to}")
-    wait = Wait(visit, visit.seen.boot_id)
+    to, boot_id = visit.run.back_to, visit.seen.boot_id
+    try:
+        visit.journal.append(build, "ROLLING_BACK", f"to its {to} kernel", {"boot_id": boot_id, "to": to})
+    except OSError:  # a full disk: it stays up, and its pods may come back
+        if visit.node.k3s:
+            k3s.take_pods_again(visit)
+        raise
+    wait = Wait(visit, boot_id)
     visit.say("rebooting")
     try:
-        visit.do("reboot", delay=1, boot_id=visit.seen.boot_id)
+        visit.do("reboot", delay=1, boot_id=boot_id)
     except NodeUnreachable:
         visit.say("rebooting, its answer was lost")
     remote.hang_up(visit.cluster, visit.node)
@@ -132,6 +155,8 @@ def _settled(visit: Visit, good: str, taken_back: str, told: str, said: str = ""
     if taken_back and not again:
         visit.journal.append(taken_back, "ROLLED_BACK", TAKEN_BACK)
         told += f"; build {taken_back} is not tried again there"
+    if visit.history.leaving:
+        visit.journal.append(taken_back or good, "RETURNED", TAKEN_BACK)
     try:
         visit.free()
     except KbuildError as error:

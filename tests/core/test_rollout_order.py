@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kbuild_tasks.core import model, rollout, window
+from kbuild_tasks.core import journal, model, rollout, window
 from kbuild_tasks.core.errors import ConfigError
 from kbuild_tasks.core.model import Node, Window
 
@@ -76,9 +76,17 @@ def test_only_chooses_and_refuses() -> None:
 
 
 def test_what_a_halt_leaves() -> None:
-    told = rollout.halted([("a",), ("b", "c")], {"a": "UNCORDONED", "b": "BOOTFILES_OK", "c": ""})
+    told = rollout.halted({"a": "UNCORDONED", "b": "BOOTFILES_OK", "c": ""})
     assert told == "roll-out halted; not touched: c; installed, not rebooted: b"
-    assert rollout.halted([("a",)], {"a": "UNCORDONED"}) == "roll-out halted; no other node was left to do"
+    told = rollout.halted({"a": "HELD", "b": "BACK", "c": "ROLLED_BACK", "d": "damaged", "e": "COMMITTED"})
+    assert told == "roll-out halted; on its way: b; held: a d; on its old kernel: c"
+    assert rollout.halted({"a": "UNCORDONED"}) == "roll-out halted; no other node was left to do"
+    assert rollout.halted({}) == "roll-out halted; no other node was left to do"
+
+
+def test_every_state_of_a_journal_is_told_or_done() -> None:
+    told = {state for states in rollout._LEFT.values() for state in states}
+    assert set(journal.STATES) - told == {"COMMITTED", "UNCORDONED", "ALLOWED", "ROLLING_BACK", "RETURNED"}
 
 
 MONDAY = datetime(2027, 1, 4, tzinfo=UTC)

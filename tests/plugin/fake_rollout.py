@@ -1,7 +1,8 @@
 """A doit whose nodes are fakes (tests/fake_nodes.py) that outlive the process: their state is kept in build/world.json.
 
-FAKE_FAULTS="n7=panic" gives faults to nodes, FAKE_KILL=17 kills this process at the 17th point, FAKE_REAL_SLEEP=1 makes
-pauses real, a thousandth as long. FAKE_COORDINATOR=1: n1 is a node as well, the machine that this process runs on: it
+FAKE_FAULTS="n7=panic" gives faults to nodes, FAKE_KILL=17 kills this process at the 17th point,
+FAKE_CTRL_C=arm sends a SIGINT at the first question of that kind, FAKE_REAL_SLEEP=1 makes pauses real, a thousandth as
+long. FAKE_COORDINATOR=1: n1 is a node as well, the machine that this process runs on: it
 ends by kill -9 when n1 goes down, and build/unit is what would start it again.
 """
 
@@ -15,7 +16,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from kbuild_tasks.effects import clock, helper
+from kbuild_tasks.core.errors import KbuildError, NodeUnreachable
+from kbuild_tasks.effects import clock, helper, shell
 from tests import fake_nodes
 
 
@@ -61,11 +63,15 @@ def install(root: Path) -> None:
     ask = helper.ask
 
     def saving(*args: Any, **more: Any) -> Any:
+        if shell.stopping():
+            raise KbuildError("ssh was not started: the run is being stopped")
         with guard:
             try:
                 return ask(*args, **more)
             finally:
                 save(world, saved)
+                if args[2] == os.environ.get("FAKE_CTRL_C"):
+                    interrupted(args[1].name)
 
     helper.ask = saving  # type: ignore[assignment]
     if os.environ.get("FAKE_COORDINATOR"):
@@ -79,6 +85,15 @@ def install(root: Path) -> None:
                 sleep(seconds)
 
         clock.sleep = slowly  # type: ignore[assignment]
+
+
+def interrupted(name: str) -> None:
+    """Ctrl-C while this is asked: the ssh is killed, and its end looks like the node's."""
+    os.kill(os.getpid(), signal.SIGINT)
+    for _ in range(1000):
+        if shell.stopping():
+            raise NodeUnreachable(f"{name} was lost", "is it switched on?")
+        time.sleep(0.01)
 
 
 def save(world: Forever, path: Path) -> None:
