@@ -12,6 +12,7 @@ from doit.cmd_base import DoitCmdBase
 from kbuild_tasks.core.visible import visible
 from kbuild_tasks.plugin.commands import OPT_JSON, refused
 from kbuild_tasks.plugin.stream import guarded
+from kbuild_tasks.plugin.usage import Usage
 
 if TYPE_CHECKING:
     from kbuild_tasks.core.predict import Curve, Site
@@ -35,12 +36,12 @@ OPT_KIND: dict[str, Any] = {
 }
 
 
-class Simulate(DoitCmdBase):
+class Simulate(Usage, DoitCmdBase):
     """`doit simulate [--nodes 1..64] [--kind 4,0.5]... [--json]`"""
 
     name = "simulate"
     doc_purpose = "how long a build would take with 1 to 64 nodes, what bounds it, what would help; build/simulate.svg"
-    doc_usage = ""
+    doc_usage = "[--nodes 1..64] [--kind 4,0.5]... [--json]"
     doc_description = None
     cmd_options = (OPT_NODES, OPT_KIND, OPT_JSON)
 
