@@ -184,6 +184,20 @@ def test_plan_and_status_open_no_connection(ready: Workbench) -> None:
     assert told["running"] == told["known_good"] == "6.1.192-cluster" and told["state"] == "verified"
 
 
+def test_the_report_tells_of_a_roll_out_that_is_half_done(ready: Workbench) -> None:
+    def page() -> str:
+        ready.doit("report")
+        return (ready.root / "build/report.html").read_text()
+
+    assert "not finished" not in page()
+    ready.doit("deploy")
+    assert "roll-out not finished: installed, not rebooted: n7 n2 n3" in page()
+    ready.doit("rollout", "only=n7")
+    assert "roll-out not finished: installed, not rebooted: n2 n3" in page()
+    ready.doit("rollout")
+    assert "not finished" not in page()
+
+
 def test_a_verified_node_that_runs_another_kernel_is_told(ready: Workbench) -> None:
     ready.doit("rollout")
     seen = ready.root / "build/rollout/n7-seen.json"
