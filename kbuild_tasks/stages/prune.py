@@ -60,5 +60,9 @@ def _chosen(visit: Visit) -> list[str]:
 
 def _what_stays(visit: Visit) -> str:
     records = [("known-good", visit.answer.get("known_good")), ("previous", visit.answer.get("previous"))]
-    stays = [f"{word} {record.get('release')}" for word, record in records if record]
+    stays = [
+        f"{word} {record.get('release')}{f' ({build})' if (build := record.get('build')) else ''}"
+        for word, record in records
+        if record
+    ]
     return f"{', '.join(stays)} {'stays' if len(stays) == 1 else 'stay'}" if stays else "nothing was rolled out there"
