@@ -126,7 +126,8 @@ def _print_nodes(nodes: Sequence[NodeStatus]) -> None:
         if node.share is not None:
             remarks.append(f"at most {node.share:g} {'core' if node.share == 1 else 'cores'}")
         if node.boots > 1:
-            remarks.append(f"booted {node.boots} times")
+            verb = "booted" if node.kind == "container" else "switched on"  # a VM's own reboots are not seen
+            remarks.append(f"{verb} {node.boots} times since doit lab up")
         if node.state == "crashed":
             remarks.append(f"its process ended with {node.exit}")
         if node.volatile:
