@@ -246,6 +246,12 @@ def test_a_node_that_is_left_out_shows_that_and_not_what_it_warned_before(state:
     assert [trouble.title for trouble in troubles(told)] == titles
 
 
+def test_a_node_that_was_left_out_was_not_done() -> None:
+    entry = {"state": "done", "left_out": "k3 is down", "message": "left out: k3 is down"}
+    read = Reader(page(replace(NOTHING, tasks=("sync:k3",), last_run={"tasks": {"sync:k3": entry}})))
+    assert "sync left out 1 node k3 left out: k3 is down" in read.text
+
+
 def test_one_cause_of_many_failures_is_told_once() -> None:
     failed = {"state": "failed", "why": ["no answer"]}
     told = replace(NOTHING, last_run={"tasks": {"verify:k1": failed, "verify:k2": failed, "x": {"state": "held"}}})
