@@ -28,6 +28,7 @@ ONLY = {  # third party -> where it may be imported
     "plumbum": lambda path: path == PACKAGE / "effects" / "shell.py",
 }
 MAX_LINES = 300
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def imports(path: Path) -> list[str]:
@@ -89,6 +90,35 @@ def test_readme_names_every_task_and_command() -> None:
     assert len(ours) >= 3
     for line in ours:
         assert f"doit {line.split()[0]}" in readme, f"README.md does not name doit {line.split()[0]}"
+
+
+OURS = re.compile(r"\b(?:fence|dead[ -]man)\b", re.IGNORECASE)  # words of the inside
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_messages_use_no_word_of_the_inside(path: Path) -> None:
+    tree = ast.parse(path.read_text())
+    docs = {ast.get_docstring(node, clean=False) for node in ast.walk(tree) if isinstance(node, DOCUMENTED)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value not in docs:
+            assert " " not in node.value.strip() or not OURS.search(node.value), f"{name(path)}:{node.lineno}"
+
+
+def test_words_that_a_newcomer_meets_are_explained() -> None:
+    from kbuild_tasks.plugin.reporter import COLOURS
+    from kbuild_tasks.plugin.rollout_status import WORDS
+
+    told = (ROOT / "docs/words.md").read_text()
+    for word in ("trial", "dead man", "fence", "known-good", "previous", "lease", "default", "build", "release"):
+        assert f"| {word} |" in told, word
+    for word in COLOURS:
+        assert f"| `{word}` |" in told, word
+    for word in ("installed", "drained", "armed", "on trial", "verified", "fell back", "held", "rolled back"):
+        assert word in WORDS.values() and f"| {word} |" in told, word
+    assert "docs/words.md" in (ROOT / "README.md").read_text()
+    for doc in sorted((ROOT / "docs").glob("*.md")):
+        if "dead man" in (text := doc.read_text()):
+            assert doc.name == "words.md" or "[dead man](words.md" in text, f"{doc.name} does not say what that is"
 
 
 def test_links_in_the_docs_lead_somewhere() -> None:

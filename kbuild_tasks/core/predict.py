@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import statistics
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -17,7 +18,7 @@ from kbuild_tasks.core import calibration, simulate
 from kbuild_tasks.core.bound import main_part
 from kbuild_tasks.core.errors import KbuildError
 from kbuild_tasks.core.spans import CACHED
-from kbuild_tasks.core.trace import Timeline
+from kbuild_tasks.core.trace import WHOLE, Timeline
 
 GBE = 117e6  # bytes a second that 1 Gbit/s carries of TCP
 # Of one core, with -fdirectives-only: see the module's docstring. head, tail: kbuild's own work before and after, of a
@@ -32,7 +33,6 @@ DEFAULTS: Mapping[str, float] = {
     "link": GBE,
     "cores": 2,
 }
-WHOLE = 0.8  # of a kernel's objects: a build that made so many tells of head, tail and pace
 COUNTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 
 
@@ -117,12 +117,14 @@ def site(
     line: Timeline | None = None,
     compiled: Mapping[str, Any] | None = None,
     *,
+    whole: bool = False,
     cores: int | None = None,
     limits: Mapping[str, int] | None = None,
     local: int | None = None,
 ) -> Site:
     """records: calibrations that count; line, compiled: trace and record of the last compilation, where there are;
-    cores: of the coordinator, where it is not calibrated; limits: node -> the most slots that it can carry."""
+    whole: it is known to have made all; cores: of the coordinator, where it is not calibrated; limits: node -> the most
+    slots that it can carry."""
     own = records.get(coordinator)
     said: list[str] = []
     if own is None:
@@ -151,7 +153,8 @@ def site(
         said.append(f"times of an object: {len(sample)} of this kernel, timed on {coordinator}")
         spread, known = _spread([one[1] for one in sample]), True
         work = simulate.Work(own.objects or calibration.OBJECTS, size, spread)
-    here, work = _last(here, work, line, compiled or {}, coordinator, known, said)
+    least = 1 if whole else WHOLE * (work.objects if known else 100)
+    here, work = _last(here, work, line, compiled or {}, coordinator, known, least, said)
     nodes = _nodes(own, records, coordinator, here, limits or {}) if own else []
     return Site(here, work, tuple(nodes), local, tuple(said))
 
@@ -168,11 +171,12 @@ def _last(
     compiled: Mapping[str, Any],
     coordinator: str,
     known: bool,
+    least: float,
     said: list[str],
 ) -> tuple[simulate.Coordinator, simulate.Work]:
     """What the last build adds: objects, head, tail, and what an object costs the coordinator beside the compiler."""
     made = [span for span in line.spans if span.kind != CACHED] if line and not line.failed else []
-    if not line or len(made) < WHOLE * (work.objects if known else 100):
+    if not line or len(made) < least:
         said.append(
             f"{work.objects} objects{'' if known else ' (a defconfig)'}; {DEFAULTS['head']:.0f} s before them and "
             f"{DEFAULTS['tail']:.0f} s after them are assumed: there is no trace of a whole build"
@@ -182,7 +186,10 @@ def _last(
     inside = [span for span in made if begin <= span.begin < end]
     head, tail = begin, max(0.0, line.seconds - end)
     work = replace(work, objects=len(inside), head=head, tail=tail)
-    said.append(f"{len(inside)} objects, {head:.1f} s before and {tail:.1f} s after them: of the last whole build")
+    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(line.began))
+    said.append(
+        f"{len(inside)} objects, {head:.1f} s before and {tail:.1f} s after them: of the last whole build, of {when}"
+    )
     cpu = compiled.get("cpu_seconds")
     if known and isinstance(cpu, int | float) and cpu > 0:
         local = sum(span.node == coordinator for span in inside)

@@ -20,6 +20,7 @@ from kbuild_tasks.core.spans import FALLBACK, KINDS, PLAN, Span, lanes
 RUN = 1  # the process of stages and phases; nodes follow
 PHASES = 1  # its thread of phases; lanes of stages follow
 CPU = "coordinator CPU"
+WHOLE = 0.8  # of a kernel's objects: a build that made so many tells of head, tail and pace
 
 
 @dataclass(frozen=True)

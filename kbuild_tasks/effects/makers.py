@@ -59,6 +59,11 @@ def drop(paths: Paths, node: str, address: str) -> list[str]:
     return sorted(dropped)
 
 
+def count(top: Path) -> int:
+    """Objects of kernel C in a tree. Raises OSError."""
+    return sum(_is_kernel_c(Path(top, name).parent / f".{os.path.basename(name)}.cmd") for name in _objects(top))
+
+
 def _drop(top: Path, makers: Mapping[str, Maker], node: str, address: str) -> Iterator[str]:
     for name in {*makers, *_objects(top)}:
         path = top / name

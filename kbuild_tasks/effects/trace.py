@@ -1,5 +1,9 @@
 """build/trace.json: written by the run that compiled, also where the build failed; a run that compiles nothing leaves
-the last one. Its loss fails no build."""
+the last one. Its loss fails no build.
+
+build/whole-build.json is the same of the last build that made all, or nearly all, of its tree: an edit's, which makes
+three objects, tells nothing of how long a build takes (`doit simulate`).
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,8 @@ from typing import TYPE_CHECKING
 
 from kbuild_tasks.core import trace
 from kbuild_tasks.core.distribution import Distribution, short
-from kbuild_tasks.core.spans import spans, thinned, times
+from kbuild_tasks.core.spans import CACHED, spans, thinned, times
+from kbuild_tasks.effects import makers
 from kbuild_tasks.effects.context import Paths
 from kbuild_tasks.effects.files import read_json, write_atomic
 
@@ -22,10 +27,15 @@ if TYPE_CHECKING:
 
 UPTIME = Path("/proc/uptime")
 SAMPLES = 1000  # of the coordinator's CPU
+LEAST = 100  # objects: no kernel has fewer, and an edit is not held up by a look at all of the tree
 
 
 def path(paths: Paths) -> Path:
     return paths.build / "trace.json"
+
+
+def whole(paths: Paths) -> Path:
+    return paths.build / "whole-build.json"
 
 
 def uptime() -> float:
@@ -75,6 +85,25 @@ def save(
     except Exception as error:  # of whatever kind: the objects are good without it
         return found, f"build/trace.json was not written: {error!r}"
     return found, None
+
+
+def keep_whole(paths: Paths, line: trace.Timeline | None, tree: Path, cpu: float, config: str) -> str | None:
+    """Keep the trace of a build that has ended well, if it made what lies in its tree; what went wrong, as a warning.
+
+    What counts are the objects of this tree, not those of the build that was kept before: another configuration has
+    more or fewer. Objects of an option that is off again lie in the tree as well, and are counted.
+
+    cpu  seconds that it took of the coordinator;  config: sha256 of its .config
+    """
+    made = sum(span.kind != CACHED for span in line.spans) if line else 0
+    try:
+        if line and made >= LEAST and made >= trace.WHOLE * makers.count(tree):
+            about = {"objects": made, "cpu_seconds": round(cpu, 2), "config": config}
+            value = trace.build(line)
+            _write(whole(paths), {**value, "otherData": {**value["otherData"], **about}})
+    except OSError as error:
+        return f"build/whole-build.json was not written: {error!r}"
+    return None
 
 
 def add_stages(paths: Paths, stages: Iterable[tuple[str, float, float]], since: float) -> str | None:

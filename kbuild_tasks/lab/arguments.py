@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from kbuild_tasks.core import suggest
 from kbuild_tasks.core.errors import ConfigError
 from kbuild_tasks.lab import names
 
@@ -25,7 +26,8 @@ doit lab cpu NODE SHARE                     0.5 or 50% of a core, 2 cores, max
 doit lab base [--vms KIND...]               build the nodes' base images, if they are not there
 """
 HINT = "doit lab --help"
-ON_A_NODE = frozenset({"stop", "start", "freeze", "thaw", "cut", "join"})
+ON_A_NODE = ("stop", "start", "freeze", "thaw", "cut", "join")
+VERBS = ("up", "down", "status", "exec", "shell", "cpu", "base", *ON_A_NODE)
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,9 @@ def parse(words: Sequence[str]) -> Request:
         if len(rest) != 1:
             raise ConfigError(f"doit lab {verb} takes one node", f"doit lab {verb} kubenode2")
         return Request(verb, names.known(rest[0]))
-    raise ConfigError(f"doit lab has no verb {verb!r}", HINT)
+    near = suggest.closest(verb, VERBS)
+    meant = f", did you mean {near}?" if near else ""
+    raise ConfigError(f"doit lab has no verb {verb!r}{meant}", f"doit lab {near}" if near in ("up", "status") else HINT)
 
 
 def _up(rest: list[str]) -> Request:

@@ -10,6 +10,7 @@ from doit.cmd_base import DoitCmdBase
 
 from kbuild_tasks.core.visible import visible
 from kbuild_tasks.plugin.stream import guarded
+from kbuild_tasks.plugin.usage import Usage
 
 SHOWN_OBJECTS = 12
 
@@ -33,12 +34,12 @@ OPT_ASK: dict[str, Any] = {
 }
 
 
-class Plan(DoitCmdBase):
+class Plan(Usage, DoitCmdBase):
     """`doit plan [--json]`"""
 
     name = "plan"
     doc_purpose = "what a run would do and why; opens no connection, changes nothing"
-    doc_usage = ""
+    doc_usage = "[--json]"
     doc_description = None
     cmd_options = (OPT_JSON,)
 
@@ -86,12 +87,12 @@ class Plan(DoitCmdBase):
         return 1 if any(step.state == "broken" for step in steps) else 0
 
 
-class Status(DoitCmdBase):
+class Status(Usage, DoitCmdBase):
     """`doit status [--json] [--ask]`"""
 
     name = "status"
     doc_purpose = "nodes as they were last seen, the roll-out on each, the last run, and what is in artifacts/"
-    doc_usage = ""
+    doc_usage = "[--json] [--ask]"
     doc_description = None
     cmd_options = (OPT_JSON, OPT_ASK)
 
@@ -110,7 +111,7 @@ class Status(DoitCmdBase):
         return 0
 
 
-class Report(DoitCmdBase):
+class Report(Usage, DoitCmdBase):
     """`doit report`"""
 
     name = "report"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from doit.cmd_base import Command
 
-from kbuild_tasks.core.errors import KbuildError
+from kbuild_tasks.core.errors import ConfigError, KbuildError
 
 if TYPE_CHECKING:
     from kbuild_tasks.lab.arguments import Request
@@ -36,6 +36,10 @@ class Lab(Command):
 
         try:
             request = arguments.parse(raw_words(sys.argv[1:], in_args))
+        except ConfigError as error:
+            sys.stderr.write(error.render() + "\n")
+            return 3  # doit's, of a command line that it does not take
+        try:
             if request.verb == "help":
                 sys.stdout.write(arguments.USAGE)
                 return 0
@@ -122,7 +126,8 @@ def _print_nodes(nodes: Sequence[NodeStatus]) -> None:
         if node.share is not None:
             remarks.append(f"at most {node.share:g} {'core' if node.share == 1 else 'cores'}")
         if node.boots > 1:
-            remarks.append(f"booted {node.boots} times")
+            verb = "booted" if node.kind == "container" else "switched on"  # a VM's own reboots are not seen
+            remarks.append(f"{verb} {node.boots} times since doit lab up")
         if node.state == "crashed":
             remarks.append(f"its process ended with {node.exit}")
         if node.volatile:

@@ -10,14 +10,15 @@ from doit.cmd_base import Command
 
 from kbuild_tasks.core.errors import KbuildError
 from kbuild_tasks.core.visible import visible
+from kbuild_tasks.plugin.usage import Usage
 
 
-class Recover(Command):
+class Recover(Usage, Command):
     """`doit recover [--set=NAME] DIRECTORY`"""
 
     name = "recover"
     doc_purpose = "make a project of what the last sync left on this machine"
-    doc_usage = "DIRECTORY"
+    doc_usage = "[--set=NAME] DIRECTORY"
     doc_description = "DIRECTORY is new, or empty. Nothing is asked of other nodes; `doit adopt` does that."
     cmd_options = (
         {

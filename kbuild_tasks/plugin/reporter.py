@@ -1,6 +1,7 @@
 """What a run says: one line a task on stdout. What it does at its end is in record.py, for every reporter.
 
     fresh  extract
+    out    sync:kubenode5  left out: why, and what to do
     done   patch        24 applied; 0003-sched-wakeup.patch changed (line 41)
     FAILED compile      one sentence
              evidence
@@ -26,11 +27,11 @@ from kbuild_tasks.core.visible import visible
 from kbuild_tasks.plugin import interrupt
 from kbuild_tasks.plugin import run as command_line
 from kbuild_tasks.plugin.action import StageFailed
-from kbuild_tasks.plugin.rollout import RolloutTasks
+from kbuild_tasks.plugin.rollout import WORDS, RolloutTasks
 
 NAME = 12  # columns of a task's name, as in the docs
 INDENT = " " * 9
-COLOURS = {"done": "32", "fresh": "2", "FAILED": "1;31", "held": "33"}
+COLOURS = {"done": "32", "fresh": "2", "FAILED": "1;31", "held": "33", "out": "33"}
 
 
 class Reporter(ConsoleReporter):
@@ -41,6 +42,7 @@ class Reporter(ConsoleReporter):
     def __init__(self, outstream: Any, options: Any) -> None:
         super().__init__(outstream, options)
         self.states: dict[str, str] = {}
+        self.messages: dict[str, str] = {}  # of tasks that were fresh
         self.closure: set[str] = set()
         self.selected: set[str] = set()
         self.width = NAME
@@ -75,8 +77,9 @@ class Reporter(ConsoleReporter):
         if not task.actions:
             return self._group(task)
         values = task.values
-        self.states[task.name] = state = (values.get("run") or {}).get("state", "done")
-        told = values.get("message") or ""
+        run = values.get("run") or {}
+        self.states[task.name] = state = "out" if run.get("left_out") else run.get("state", "done")
+        told = self.messages[task.name] = values.get("message") or ""
         if state == "done" and values.get("seconds", 0) >= 2:
             told += f"; {_seconds(values['seconds'])}"
         if not (state == "fresh" and task.name.partition(":")[0] in self.closure):
@@ -151,10 +154,16 @@ class Reporter(ConsoleReporter):
             self.write("".join(f"  {line}\n" for line in left_on_the_way(current())))
 
     def _group(self, task: Task) -> None:
-        """A group (sync, prepare) is told in one line when all of it was fresh: seven nodes, one line."""
-        states = {name: self.states.get(name) for name in task.task_dep}
-        if states and set(states.values()) == {"fresh"}:
-            self._line("fresh", task.name, f"{len(states)} nodes" if len(states) > 1 else next(iter(states)))
+        """A group (sync, prepare) is told in one line when all of it was fresh: seven nodes, one line. Where only some
+        were, those are told too of what somebody has asked for by name (prune): a node without a line was forgotten."""
+        fresh = [name for name in task.task_dep if self.states.get(name) == "fresh"]
+        if len(fresh) == len(task.task_dep) > 1:
+            said = {self.messages.get(name, "").partition(";")[0] for name in fresh}
+            same = f": {said.pop()}" if task.name in WORDS and len(said) == 1 else ""
+            self._line("fresh", task.name, f"{len(fresh)} nodes{same}")
+        elif task.name in WORDS or len(task.task_dep) == 1:
+            for name in fresh:
+                self._line("fresh", name, self.messages.get(name, ""))
 
     def _line(self, state: str, name: str, told: str) -> None:
         word = f"{state:<6}"

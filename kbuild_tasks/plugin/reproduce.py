@@ -22,17 +22,18 @@ from kbuild_tasks.core.errors import KbuildError
 from kbuild_tasks.core.fingerprint import MISSING
 from kbuild_tasks.core.visible import visible
 from kbuild_tasks.plugin.stream import guarded
+from kbuild_tasks.plugin.usage import Usage
 
 SAME, OTHER, UNTRIED = 0, 1, 2
 Tell = Callable[[str], None]
 
 
-class Reproduce(DoitCmdBase):
+class Reproduce(Usage, DoitCmdBase):
     """`doit reproduce [--anyway]`"""
 
     name = "reproduce"
     doc_purpose = "make the packages of artifacts/manifest.json once more in a fresh place, and compare each byte"
-    doc_usage = ""
+    doc_usage = "[--anyway]"
     doc_description = None
     cmd_options = (
         {

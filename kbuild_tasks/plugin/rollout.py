@@ -15,7 +15,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from kbuild_tasks.core.errors import ConfigError, KbuildError
+from kbuild_tasks.core.errors import ConfigError, KbuildError, NodeUnreachable
 from kbuild_tasks.core.model import Node, Outcome
 from kbuild_tasks.core.rollout import Build, halted, order
 from kbuild_tasks.plugin import run
@@ -113,9 +113,13 @@ class RolloutTasks:
                 return self._with_what_is_behind(outcome) if verb == "deploy" else outcome
             with self._down:
                 return self.pipeline.act(task, node, self._run(verb))
-        except Exception:
+        except Exception as error:
             if verb in ("reboot", "verify"):
                 self.halted = self.halted or task
+            if verb == "deploy" and isinstance(error, NodeUnreachable):  # one that is lost later is its kernel's affair
+                source = self.pipeline.project.cluster.source
+                way = f"the roll-out goes on without it where {node.name} has hold: true in {source}"
+                error.hint = "; ".join(dict.fromkeys(filter(None, (error.hint, way))))
             raise
 
     def _run(self, verb: str) -> Run:

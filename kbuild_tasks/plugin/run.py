@@ -2,7 +2,7 @@
 and list and info, whose output may be gone.
 
 They take the place of doit's own of the same name (entry points, pyproject.toml), and are those wherever dodo.py
-makes no Pipeline.
+makes no Pipeline, but for the words in which a command line is refused (plugin/usage.py).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 from collections.abc import Collection
 from typing import Any
 
-from doit.cmd_base import DoitCmdBase
+from doit.cmd_base import DoitCmdBase, check_tasks_exist
 from doit.cmd_clean import Clean as DoitClean
 from doit.cmd_forget import Forget as DoitForget
 from doit.cmd_ignore import Ignore as DoitIgnore
@@ -23,11 +23,13 @@ from doit.cmd_list import List as DoitList
 from doit.cmd_resetdep import ResetDep as DoitResetDep
 from doit.cmd_run import Run as DoitRun
 
+from kbuild_tasks.plugin.usage import Usage
+
 asked: list[str] = []  # tasks named on the command line, known before dodo.py is read
 chosen: dict[str, Any] = {}  # options of the command line
 
 
-class Run(DoitRun):
+class Run(Usage, DoitRun):
     """`doit [run]`: with a Recorder around whatever reporter is chosen, closed however the run ends."""
 
     name = "run"
@@ -113,7 +115,7 @@ def _locked(command: type[DoitCmdBase]) -> type[DoitCmdBase]:
             AtomicJson.forgetting = True
         return guarded(command._execute)(self, *args, **options)
 
-    return type(command.__name__, (command,), {"_execute": execute, "name": command.get_name()})
+    return type(command.__name__, (Usage, command), {"_execute": execute, "name": command.get_name()})
 
 
 Clean, Forget, Ignore, ResetDep = (_locked(command) for command in (DoitClean, DoitForget, DoitIgnore, DoitResetDep))
@@ -132,10 +134,11 @@ def _told(command: type[DoitCmdBase]) -> type[DoitCmdBase]:
     def _execute(self: Any, *args: Any, **options: Any) -> Any:
         from kbuild_tasks.plugin.stream import guarded
 
+        check_tasks_exist({task.name for task in self.task_list}, options.get("pos_args"))  # info does not
         return guarded(command._execute)(self, *args, **options)
 
     body = {"execute": execute, "_execute": _execute, "name": command.get_name()}
-    return type(command.__name__, (command,), body)
+    return type(command.__name__, (Usage, command), body)
 
 
 List, Info = _told(DoitList), _told(DoitInfo)

@@ -12,9 +12,11 @@ from doit.cmd_base import DoitCmdBase
 from kbuild_tasks.core.visible import visible
 from kbuild_tasks.plugin.commands import OPT_JSON, refused
 from kbuild_tasks.plugin.stream import guarded
+from kbuild_tasks.plugin.usage import Usage
 
 if TYPE_CHECKING:
     from kbuild_tasks.core.predict import Curve, Site
+    from kbuild_tasks.core.trace import Timeline
 
 OPT_NODES: dict[str, Any] = {
     "name": "nodes",
@@ -35,12 +37,12 @@ OPT_KIND: dict[str, Any] = {
 }
 
 
-class Simulate(DoitCmdBase):
+class Simulate(Usage, DoitCmdBase):
     """`doit simulate [--nodes 1..64] [--kind 4,0.5]... [--json]`"""
 
     name = "simulate"
     doc_purpose = "how long a build would take with 1 to 64 nodes, what bounds it, what would help; build/simulate.svg"
-    doc_usage = ""
+    doc_usage = "[--nodes 1..64] [--kind 4,0.5]... [--json]"
     doc_description = None
     cmd_options = (OPT_NODES, OPT_KIND, OPT_JSON)
 
@@ -70,29 +72,45 @@ class Simulate(DoitCmdBase):
 
 
 def gather(project: Any) -> Site:
-    """All that is known of this project's nodes and of its last build, from files."""
+    """All that is known of this project's nodes and of its last whole build, from files."""
     from dataclasses import replace
 
-    from kbuild_tasks.core import calibration, lending, predict, trace
+    from kbuild_tasks.core import calibration, lending, predict
     from kbuild_tasks.effects import speed
-    from kbuild_tasks.effects.files import read_json, read_record
+    from kbuild_tasks.effects.files import read_record
 
     cluster, paths = project.cluster, project.paths
     records = {name: read_record(paths.facts(name)) for name in cluster.nodes}
     facts = {name: told["facts"] for name, told in records.items() if told.get("facts")}
     usable, notes = calibration.usable(speed.calibrations(paths, cluster.nodes), facts, cluster.build.coordinator)
     limits = {node.name: lending.limit(node, records[node.name]) for node in cluster.workers}
-    compiled = (read_record(paths.build / "last-done.json").get("tasks") or {}).get("compile") or {}
+    line, compiled, whole = _last_build(paths)
     told = predict.site(
         {name: one for name, one in usable.items() if name in limits or name == cluster.build.coordinator},
         cluster.build.coordinator,
-        trace.read(read_json(paths.build / "trace.json")),
+        line,
         compiled,
+        whole=whole,
         cores=int(facts.get(cluster.build.coordinator, {}).get("cores") or os.cpu_count() or 1),
         limits=limits,
         local=cluster.coordinator.slots,
     )
-    return replace(told, said=(*told.said, *notes))
+    now = (read_record(paths.receipt("configure")).get("results") or {}).get("config_sha256")
+    other = ["that build was of another .config"] if whole and now and now != compiled.get("config") else []
+    return replace(told, said=(*told.said, *other, *notes))
+
+
+def _last_build(paths: Any) -> tuple[Timeline | None, dict[str, Any], bool]:
+    """Trace, record, and whether that build made all: of the last one that is known to have; else of the last one."""
+    from kbuild_tasks.core import trace
+    from kbuild_tasks.effects import trace as kept
+    from kbuild_tasks.effects.files import read_json, read_record
+
+    value = read_json(kept.whole(paths))
+    if line := trace.read(value):
+        return line, value["otherData"], True
+    done = read_record(paths.build / "last-done.json").get("tasks") or {}
+    return trace.read(read_json(kept.path(paths))), done.get("compile") or {}, False
 
 
 def table(told: Site, curves: Sequence[Curve]) -> list[str]:

@@ -15,6 +15,11 @@ MEANT_FOR = {  # word -> the tasks that heed it
     "to": ("rollback",),
     "build": ("prune",),
 }
+MEANS = {
+    "only": "NODE[,NODE...]  these nodes alone",
+    "to": "previous        the kernel before the last commit, not the known-good one",
+    "build": "ID             this build alone, if nothing needs it",
+}
 
 
 def check(asked: Sequence[str]) -> None:

@@ -8,10 +8,23 @@ from functools import cached_property
 from typing import Any
 
 from kbuild_tasks.core import trace
+from kbuild_tasks.core.history import BEFORE_REBOOT, IN_FLIGHT
 from kbuild_tasks.report.words import plural, took
 
 BAD, WARN = "bad", "warn"
 HALTED = ("held", "fell back", "journal damaged")
+UNDER_WAY = {  # step of a journal -> where a node stands, of one that is neither done nor stopped
+    "STAGED": "copied, not installed",
+    "INSTALLED": "installed, boot files not checked",
+    "BOOTFILES_OK": "installed, not rebooted",
+    "DRAINED": "drained, not rebooted",
+    "ARMED": "armed: its next boot tries the kernel once",
+    "REBOOTING": "rebooting",
+    "BACK": "on trial, not verified",
+    "VERIFIED": "on trial, verified once",
+    "VERIFIED2": "on trial, verified twice",
+    "COMMITTED": "verified, takes no pods yet",
+}
 SHOWN = 3
 
 
@@ -138,6 +151,7 @@ def troubles(told: Material) -> list[Trouble]:
         *_failed(told),
         *_broken(told),
         *_halted(told),
+        *_unfinished(told),
         *_damaged(told),
         *_fallbacks(told),
         *_left_out(told),
@@ -184,6 +198,39 @@ def _halted(told: Material) -> list[Trouble]:
         for node, entry in told.rollout.items()
         if str(entry.get("state", "")).startswith(HALTED)
     ]
+
+
+def stands(entry: Mapping[str, Any]) -> str:
+    """Where a roll-out stands on a node, in words."""
+    state = str(entry.get("state") or "?")
+    return state if state.startswith(HALTED) else UNDER_WAY.get(str(entry.get("step")), state)
+
+
+def unfinished(told: Material) -> dict[str, list[str]]:
+    """Of a roll-out that was begun and is not at its end: where nodes stand -> which; {} of none. A kernel that was
+    built and not rolled out yet is none, and what stopped on a node is told apart."""
+    build = str(told.manifest.get("packages_sha256") or "")[:12]
+    found: dict[str, list[str]] = {}
+    begun = False
+    for node, entry in told.rollout.items():
+        step, ours = str(entry.get("step") or ""), bool(build) and entry.get("build") == build
+        under_way = step in IN_FLIGHT or (ours and step in BEFORE_REBOOT)
+        begun = begun or under_way or (ours and bool(step))
+        if str(entry.get("state")).startswith((*HALTED, "rolled back")) or (ours and step == "UNCORDONED"):
+            continue
+        found.setdefault(stands(entry) if under_way else "not touched", []).append(node)
+    return found if begun else {}
+
+
+def _unfinished(told: Material) -> list[Trouble]:
+    found = unfinished(told)
+    if not found:
+        return []
+    down = told.running is None and any(entry.get("step") in IN_FLIGHT for entry in told.rollout.values())
+    title = "; ".join(f"{where}: {' '.join(nodes)}" for where, nodes in found.items())
+    stopped = any(str(entry.get("state")).startswith((*HALTED, "rolled back")) for entry in told.rollout.values())
+    hint = "doit status tells what stopped it" if stopped else "doit rollout goes on"
+    return [Trouble(BAD if down else WARN, f"roll-out not finished: {title}", hint=hint)]
 
 
 def _damaged(told: Material) -> list[Trouble]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from kbuild_tasks.core.when import when
 from kbuild_tasks.report.html import Html, chip, code, join, missing, section, table, tag
-from kbuild_tasks.report.model import HALTED, Material
+from kbuild_tasks.report.model import HALTED, Material, stands
 from kbuild_tasks.report.words import seconds_of, took
 
 STEPS = {
@@ -42,16 +42,17 @@ def rollout(told: Material) -> Html:
         rows.append(
             [
                 tag("b", node),
-                chip(str(entry.get("state") or "?"), _kind(str(entry.get("state") or ""))),
+                chip(stands(entry), _kind(str(entry.get("state") or ""))),
                 join(code(entry["running"]) if entry.get("running") else "never asked", why),
                 code(entry["known_good"]) if entry.get("known_good") else "–",
+                code(entry["trial"]) if entry.get("trial") else "–",
                 _steps(own),
             ]
         )
     return section(
         "rollout",
         "Roll-out",
-        table(["node", "state", "runs", "known-good", "steps of the last build there"], rows, "stack"),
+        table(["node", "state", "runs", "known-good", "trial", "steps of the last build there"], rows, "stack"),
         note="as the nodes' journals tell; doit status --ask asks them now",
     )
 

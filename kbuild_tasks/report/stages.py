@@ -11,7 +11,7 @@ from kbuild_tasks.report.html import Html, chip, join, missing, more, section, t
 from kbuild_tasks.report.model import Material, strings
 from kbuild_tasks.report.words import took
 
-KINDS = {"done": "ok", "fresh": "quiet", "failed": "bad", "held": "warn", "ignored": "warn"}
+KINDS = {"done": "ok", "fresh": "quiet", "failed": "bad", "held": "warn", "ignored": "warn", "left out": "warn"}
 
 
 def stages(told: Material) -> Html:
@@ -54,7 +54,8 @@ def _when(found: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _state(told: Material, names: Sequence[str]) -> Html | None:
-    states = [str(told.last[name].get("state")) for name in names if name in told.last]
+    last = [told.last[name] for name in names if name in told.last]
+    states = ["left out" if entry.get("left_out") else str(entry.get("state")) for entry in last]
     for state in ("failed", "held", "done", "fresh", *states):
         if state in states:
             return chip(state, KINDS.get(state, ""))

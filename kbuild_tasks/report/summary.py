@@ -8,7 +8,7 @@ from typing import Any
 
 from kbuild_tasks.core.when import when
 from kbuild_tasks.report.html import Html, chip, code, facts, join, missing, section, tag
-from kbuild_tasks.report.model import BAD, Material, Trouble, object_count, troubles
+from kbuild_tasks.report.model import BAD, Material, Trouble, object_count, troubles, unfinished
 from kbuild_tasks.report.words import plural, took
 
 
@@ -35,6 +35,8 @@ def _verdict(told: Material, found: list[Trouble]) -> tuple[str, str]:
         return "nothing built yet", "quiet"
     if told.older:
         return "older than your files", "warn"
+    if unfinished(told):
+        return "roll-out not finished", "warn"
     return "up to date", "ok"
 
 

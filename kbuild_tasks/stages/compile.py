@@ -111,6 +111,8 @@ def run(ctx: Context) -> Outcome:
     ended = places.built(ctx.paths, source, results)
     unkept = keep.save(ctx.paths, place, source, ctx.cluster.build.keep, ended)
     places.end_build(ctx.paths, place, ended)
+    config = ctx.receipts["configure"]["results"]["config_sha256"]
+    unkept_trace = trace.keep_whole(ctx.paths, line, tree, taken, config)
     return Outcome(
         compiled.message(told, plan, ctx.cluster.coordinator.name),
         results=results,
@@ -118,7 +120,7 @@ def run(ctx: Context) -> Outcome:
         lines=(bound.sentence,) if bound and told.objects else (),
         warnings=(
             *compiled.warnings(plan, told, losses, ctx.cluster.coordinator.name),
-            *filter(None, (untraced, unkept)),
+            *filter(None, (untraced, unkept, unkept_trace)),
             *_no_ccache(ctx),
         ),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import replace
 
 import pytest
@@ -146,3 +147,11 @@ def test_one_point_is_a_plot_too() -> None:
 def test_every_bound_has_its_advice() -> None:
     assert set(predict.HELP) == {"coordinator", "network", "workers", "serial", "make"}
     assert math.isclose(sum(predict.DEFAULTS[key] for key in ("cpp", "noted")), 0.112)
+
+
+def test_a_build_that_is_known_to_be_whole_is_believed_whatever_was_counted_before() -> None:
+    """Calibrated with 400 objects, built since with a configuration that has 200."""
+    told = predict.site({"k1": OWN}, "k1", replace(line(200), began=1796058900.0), {}, whole=True)
+    assert told.work.objects == 200 and told.work.head == 3.0
+    (said,) = [said for said in told.said if said.startswith("200 objects")]
+    assert said.endswith(time.strftime("of %Y-%m-%d %H:%M", time.localtime(1796058900)))

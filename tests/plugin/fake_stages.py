@@ -85,7 +85,7 @@ def _run(context) -> Outcome:
         write_json(context.paths.facts(context.node.name), record)
         return Outcome("ready")
     if task == os.environ.get("FAKE_LEFT_OUT"):
-        return Outcome("left out: it is down; start it", final=False)
+        return Outcome("left out: it is down; start it", run={"left_out": "it is down"}, final=False)
     if verb == "calibrate":
         write_json(context.paths.calibration("n1"), {"version": 1})
         return Outcome("2 nodes timed", lines=("node  alone", "n1    0.5 s"), final=False)

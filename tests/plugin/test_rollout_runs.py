@@ -37,6 +37,18 @@ fake_rollout.install(__import__("pathlib").Path(__file__).parent)
 """
 
 
+DEAD = """\
+from kbuild_tasks.core.errors import NodeUnreachable
+from kbuild_tasks.effects import helper
+ask = helper.ask
+def dead(cluster, node, *more, **named):
+    if node.name == "n2":
+        raise NodeUnreachable("n2 cannot be reached")
+    return ask(cluster, node, *more, **named)
+helper.ask = dead
+"""
+
+
 def build(root: Path, data: bytes = b"kernel" * 999) -> str:
     """Packages in artifacts/, as if built; the name of the build."""
     digest = hashlib.sha256(data).hexdigest()
@@ -286,6 +298,20 @@ def test_plan_and_status_open_no_connection(ready: Workbench) -> None:
     assert told["running"] == told["known_good"] == "6.1.192-cluster" and told["state"] == "verified"
 
 
+def test_the_report_tells_of_a_roll_out_that_is_half_done(ready: Workbench) -> None:
+    def page() -> str:
+        ready.doit("report")
+        return (ready.root / "build/report.html").read_text()
+
+    assert "not finished" not in page()
+    ready.doit("deploy")
+    assert "roll-out not finished: installed, not rebooted: n7 n2 n3" in page()
+    ready.doit("rollout", "only=n7")
+    assert "roll-out not finished: installed, not rebooted: n2 n3" in page()
+    ready.doit("rollout")
+    assert "not finished" not in page()
+
+
 def test_a_verified_node_that_runs_another_kernel_is_told(ready: Workbench) -> None:
     ready.doit("rollout")
     seen = ready.root / "build/rollout/n7-seen.json"
@@ -311,6 +337,24 @@ def test_rollback_one_after_the_other(ready: Workbench) -> None:
     assert "; doit rollback:n3 to=previous goes to 6.1.190-cluster" in out
 
 
+def test_a_group_of_one_node_is_told_as_that_node(ready: Workbench) -> None:
+    ready.doit("rollout", "only=n7")
+    (line,) = [line for line in ready.doit("deploy", "only=n7").splitlines() if line.startswith("  fresh")]
+    assert re.fullmatch(r"  fresh  deploy:n7 +runs 6\.1\.192-cluster \(build [0-9a-f]{12}\), verified", line)
+
+
+def test_a_node_that_is_dead_says_how_the_others_go_on(ready: Workbench) -> None:
+    dodo = ready.root / "dodo.py"
+    dodo.write_text(dodo.read_text() + DEAD)
+    out = ready.doit("--continue", "rollout", check=None)
+    assert re.search("FAILED deploy:n2 +n2 cannot be reached", out), out
+    assert "hint: the roll-out goes on without it where n2 has hold: true in cluster.yaml" in out
+    assert boots(ready)["n2"] == []
+    ready.edit("cluster.yaml", "n2: {address: 10.0.0.11}", "n2: {address: 10.0.0.11, hold: true}")
+    ready.doit("rollout")
+    assert {name: len(each) for name, each in boots(ready).items()} == {"n7": 1, "n2": 0, "n3": 1}
+
+
 def test_prune_is_a_word_of_its_own(ready: Workbench) -> None:
     for number in range(4):
         build(ready.root, b"%d" % number * 999)
@@ -324,7 +368,10 @@ def test_prune_is_a_word_of_its_own(ready: Workbench) -> None:
     )
     out = ready.doit("prune")
     assert re.search(rf"  done   prune:n7 +removed {staged[1]}: ", out), out
-    assert re.search("  fresh  prune +3 nodes", ready.doit("prune"))
+    for name in ("n2", "n3"):
+        assert re.search(rf"  fresh  prune:{name} +nothing to remove; nothing was rolled out there", out), out
+    assert re.search("  fresh  prune +3 nodes: nothing to remove\n", ready.doit("prune"))
+    assert re.search("  fresh  prune:n7 +nothing to remove; known-good ", ready.doit("prune", "only=n7"))
     assert list(world(ready)["nodes"]["n7"]["staged"]) == staged[2:]
     assert f"n7 needs build {staged[2]}: previous" in ready.doit("prune:n7", "build=" + staged[2], check=1)
     assert "build=x: a build is named by 12 hex digits" in ready.doit("prune", "build=x", check=3)

@@ -213,7 +213,7 @@ def test_a_bug_is_told_as_one_with_its_log(bench) -> None:
 
 def test_a_node_left_out_does_not_stop_the_build_and_is_tried_again(bench) -> None:
     out = bench.doit(FAKE_LEFT_OUT="sync:n2")
-    assert "done   sync:n2      left out: it is down; start it" in out
+    assert "  out    sync:n2      left out: it is down; start it" in out, "it was not done"
     bench.trace()
     bench.doit()
     assert bench.trace() == ["sync:n2"]

@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from kbuild_tasks.core import trace
+from kbuild_tasks.core.spans import Span
 from tests.plugin.conftest import Workbench
 from tests.plugin.test_runs import HANGS
 
@@ -77,8 +79,23 @@ def test_simulate_of_what_is_none(bench: Workbench, words: tuple[str, ...], says
 @pytest.mark.parametrize("damage", ["{", "[]", '{"tasks": []}', '{"tasks": {"compile": 3}}'])
 def test_simulate_passes_over_what_is_damaged(bench: Workbench, damage: str) -> None:
     bench.doit()
-    for name in ("last-done.json", "trace.json", "calibration/n1.json", "facts/n2.json"):
+    for name in ("last-done.json", "trace.json", "whole-build.json", "calibration/n1.json", "facts/n2.json"):
         path = bench.root / "build" / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(damage)
     assert "  build/simulate.svg\n" in bench.doit("simulate", "--nodes", "1..4")
+
+
+def test_simulate_goes_on_telling_from_the_last_whole_build_after_an_edit(built: Workbench) -> None:
+    def line(objects: int) -> trace.Timeline:
+        spans = tuple(Span(f"fs/{n}.o", "n2", 3.0, 5.0) for n in range(objects))
+        return trace.Timeline(1796058900.0, 9.0, spans, (("compile", 3.0, 6.0),), nodes=("n2", "n1"))
+
+    whole = trace.build(line(500))
+    whole["otherData"] |= {"config": "0" * 64, "cpu_seconds": 99.0}
+    (built.root / "build/whole-build.json").write_text(json.dumps(whole))
+    (built.root / "build/trace.json").write_text(json.dumps(trace.build(line(3))))
+    out = built.doit("simulate", "--nodes", "1")
+    assert "\n  500 objects, 3.0 s before and 3.0 s after them: of the last whole build, of 20" in out
+    assert "that build was of another .config" in out
+    assert json.loads(built.doit("simulate", "--json", "--nodes", "1"))["work"]["objects"] == 500

@@ -148,6 +148,55 @@ def test_what_is_done_on_a_node_makes_no_package_old(plan: Any, verdict: str, st
     assert [trouble.lines for trouble in troubles(told)] == stale
 
 
+def rolled(**nodes: str) -> Material:
+    """A roll-out of build "b" * 12: node -> "STATE", or "STATE of another build"."""
+    entries = {}
+    for name, told in nodes.items():
+        step, _, other = told.partition(" of ")
+        word = {"FELL_BACK": "fell back", "UNCORDONED": "verified", "": "not touched"}.get(step, step.lower())
+        entries[name] = {"state": word, "step": step or None, "build": "a" * 12 if other else "b" * 12}
+    return replace(NOTHING, manifest={"kernelrelease": "6.1", "packages_sha256": "b" * 64}, rollout=entries)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "verdict", "told", "hint"),
+    [
+        ({"n7": "", "n2": ""}, "up to date", "", ""),
+        ({"n7": "UNCORDONED of another", "n2": "UNCORDONED of another"}, "up to date", "", ""),
+        ({"n7": "UNCORDONED", "n2": "UNCORDONED"}, "up to date", "", ""),
+        ({"n7": "UNCORDONED", "n2": ""}, "roll-out not finished", "not touched: n2", "doit rollout goes on"),
+        (
+            {"n7": "BACK", "n2": "BOOTFILES_OK", "n3": "UNCORDONED of another"},
+            "needs a hand",
+            "on trial, not verified: n7; installed, not rebooted: n2; not touched: n3",
+            "doit rollout goes on",
+        ),
+        (
+            {"n7": "UNCORDONED", "n2": "ARMED", "n3": "BOOTFILES_OK"},
+            "needs a hand",
+            "armed: its next boot tries the kernel once: n2; installed, not rebooted: n3",
+            "doit rollout goes on",
+        ),
+        (
+            {"n7": "FELL_BACK", "n2": "BOOTFILES_OK"},
+            "needs a hand",
+            "installed, not rebooted: n2",
+            "doit status tells what stopped it",
+        ),
+        ({"n7": "REBOOTING of another"}, "needs a hand", "rebooting: n7", "doit rollout goes on"),
+    ],
+)
+def test_a_roll_out_that_is_half_done(nodes: dict[str, str], verdict: str, told: str, hint: str) -> None:
+    material_ = rolled(**nodes)
+    found = [trouble for trouble in troubles(material_) if "not finished" in trouble.title]
+    assert [(t.title, t.hint) for t in found] == ([(f"roll-out not finished: {told}", hint)] if told else [])
+    text_ = Reader(page(material_)).text
+    assert f"6.1 {verdict}" in text_
+    assert not told or f"{told} next: {hint}" in text_
+    where = [part.rpartition(": ")[0] for part in told.split("; ") if not part.startswith("not touched")]
+    assert all(word in text_[text_.index("known-good") :] for word in where), "and node by node"
+
+
 @pytest.mark.parametrize(
     ("running", "verdict", "killed"),
     [
@@ -195,6 +244,12 @@ def test_a_node_that_is_left_out_shows_that_and_not_what_it_warned_before(state:
     done = {"tasks": {"prepare:k3": {"state": "done", "warnings": ["little memory"]}}}
     told = replace(NOTHING, nodes={"k3": {"state": state}}, done=done)
     assert [trouble.title for trouble in troubles(told)] == titles
+
+
+def test_a_node_that_was_left_out_was_not_done() -> None:
+    entry = {"state": "done", "left_out": "k3 is down", "message": "left out: k3 is down"}
+    read = Reader(page(replace(NOTHING, tasks=("sync:k3",), last_run={"tasks": {"sync:k3": entry}})))
+    assert "sync left out 1 node k3 left out: k3 is down" in read.text
 
 
 def test_one_cause_of_many_failures_is_told_once() -> None:

@@ -93,3 +93,14 @@ def test_without_a_clock_in_procfs_there_are_no_times(small: Small, monkeypatch:
     assert len(outcome.run["objects"]) == COUNT
     assert not [line for line in outcome.warnings if "trace" in line]
     assert not (small.paths.build / "trace.json").exists()
+
+
+def test_an_edit_leaves_the_trace_of_the_whole_build(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "LEAST", 1)
+    small.prepared().compile()
+    whole = writer.whole(small.paths).read_bytes()
+    assert json.loads(whole)["otherData"]["objects"] == COUNT
+    (small.tree / "fs/o7.c").write_text("int o7;\n")
+    small.compile()
+    assert [span.object for span in told(small).spans] == ["fs/o7.o"]
+    assert writer.whole(small.paths).read_bytes() == whole
