@@ -130,12 +130,26 @@ def order(cluster: Cluster, only: Sequence[str] = ()) -> tuple[tuple[str, ...], 
     return tuple(found)
 
 
+LEFT = {  # how a roll-out that stopped has left a node -> the states that it is told for; of those that are done nothing
+    "not touched": ("",),
+    "installed, not rebooted": ("STAGED", "INSTALLED", "BOOTFILES_OK"),
+    "drained": ("DRAINED",),
+    "armed": ("ARMED",),
+    "rebooting": ("REBOOTING",),
+    "on trial": ("BACK", "VERIFIED", "VERIFIED2"),
+    "held": ("HELD",),
+    "fell back": ("FELL_BACK",),
+    "rolled back": ("ROLLED_BACK",),
+    "journal damaged": ("DAMAGED",),
+}
+
+
 def halted(order: Iterable[Sequence[str]], states: Mapping[str, str]) -> str:
-    """Which nodes a roll-out that stopped has left as they were. `states`: node -> its state of this build, "" for one
-    that nothing was done to."""
+    """How a roll-out that stopped has left the other nodes. `states`: node -> its state of this build, "" for one that
+    nothing was done to."""
     names = [name for batch in order for name in batch]
-    untouched = [name for name in names if not states.get(name)]
-    waiting = [name for name in names if states.get(name) in ("STAGED", "INSTALLED", "BOOTFILES_OK")]
-    told = [f"not touched: {' '.join(untouched)}"] if untouched else []
-    told += [f"installed, not rebooted: {' '.join(waiting)}"] if waiting else []
+    told = []
+    for words, among in LEFT.items():
+        if found := [name for name in names if states.get(name, "") in among]:
+            told.append(f"{words}: {' '.join(found)}")
     return "roll-out halted; " + ("; ".join(told) or "no other node was left to do")

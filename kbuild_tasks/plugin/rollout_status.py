@@ -38,15 +38,18 @@ WORDS = {
 
 
 def states(paths: Paths, names: Iterable[str], build: str) -> dict[str, str]:
-    """node -> the state of this build there, "" for one that nothing was done to."""
+    """node -> the state of this build there, "" for one that nothing was done to, HELD for one that was stopped."""
     found = {}
     for name in names:
         try:
             history = fold(journal.read(journal_file(paths, name)))
         except (KbuildError, OSError):
-            found[name] = "damaged"
+            found[name] = "DAMAGED"
             continue
-        found[name] = history.state if history.build == build else ""
+        state = "HELD" if history.held else history.state
+        if history.build != build:  # what was done there was for another one; it may have failed here before
+            state = "HELD" if build in history.failed else ""
+        found[name] = state
     return found
 
 

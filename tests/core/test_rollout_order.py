@@ -10,6 +10,7 @@ import pytest
 
 from kbuild_tasks.core import model, rollout, window
 from kbuild_tasks.core.errors import ConfigError
+from kbuild_tasks.core.journal import STATES
 from kbuild_tasks.core.model import Node, Window
 
 
@@ -79,6 +80,29 @@ def test_what_a_halt_leaves() -> None:
     told = rollout.halted([("a",), ("b", "c")], {"a": "UNCORDONED", "b": "BOOTFILES_OK", "c": ""})
     assert told == "roll-out halted; not touched: c; installed, not rebooted: b"
     assert rollout.halted([("a",)], {"a": "UNCORDONED"}) == "roll-out halted; no other node was left to do"
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        ("DRAINED", "drained"),
+        ("ARMED", "armed"),
+        ("REBOOTING", "rebooting"),
+        ("BACK", "on trial"),
+        ("VERIFIED2", "on trial"),
+        ("HELD", "held"),
+        ("FELL_BACK", "fell back"),
+        ("ROLLED_BACK", "rolled back"),
+        ("DAMAGED", "journal damaged"),
+    ],
+)
+def test_a_halt_tells_of_every_node_that_is_not_done(state: str, words: str) -> None:
+    assert rollout.halted([("a",), ("b",)], {"a": state, "b": "COMMITTED"}) == f"roll-out halted; {words}: a"
+
+
+def test_a_halt_knows_every_state() -> None:
+    told = {state for states in rollout.LEFT.values() for state in states}
+    assert set(STATES) - told == {"COMMITTED", "UNCORDONED", "ALLOWED"}, "those that are done, and no state"
 
 
 MONDAY = datetime(2027, 1, 4, tzinfo=UTC)
