@@ -47,3 +47,8 @@ def stepped(since: Any) -> float:
 def stamp() -> str:
     """The time of a record."""
     return utc().strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def ago(stamp: str) -> float:
+    """Seconds since a record, to be told: the wall clock may have been set since, so nothing is decided by it."""
+    return max(0.0, (utc() - datetime.datetime.fromisoformat(stamp)).total_seconds())

@@ -46,6 +46,10 @@ class Journal:
     def history(self) -> History:
         return fold(self.records)
 
+    def since(self, state: str) -> str:
+        """The time of its last record."""
+        return next(record.at for record in reversed(self.records) if record.state == state)
+
     def append(self, build: str, state: str, note: str = "", data: Mapping[str, Any] | None = None) -> Record:
         """Durable when it returns. Raises OSError, and then the file is as it was before."""
         before = self.records[-1].crc if self.records else journal.START

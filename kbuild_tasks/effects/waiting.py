@@ -26,16 +26,23 @@ class NotBack(NodeUnreachable):
 
 @dataclass
 class Wait:
-    """What was seen so far; seconds count from the moment at which the reboot was asked for."""
+    """What was seen so far, and when: in seconds since this began, which is right before the reboot is asked for. Where
+    an earlier run has asked, that was so many seconds `before`; the patience of this run counts from its own beginning."""
 
     visit: Visit
     boot_id: str  # of before
+    before: float = 0.0
     started: float = field(default_factory=lambda: clock.monotonic())
     sights: list[Sight] = field(default_factory=list)
 
     @property
     def waited(self) -> float:
         return clock.monotonic() - self.started
+
+    @property
+    def asked(self) -> float:
+        """Seconds since the reboot was asked for."""
+        return self.before + self.waited
 
     @property
     def down(self) -> float | None:
@@ -91,5 +98,7 @@ class Wait:
     def _step(self) -> str:
         down = self.down
         if down is None:
-            return f"going down ({self.waited:.0f} s)"
-        return f"down for {self.waited - down:.0f} s, asked {self.waited:.0f} s ago"
+            return f"going down ({self.asked:.0f} s)"
+        if self.before and down == self.sights[0].at:
+            return f"down, asked {self.asked:.0f} s ago"  # since when, nobody saw
+        return f"down for {self.waited - down:.0f} s, asked {self.asked:.0f} s ago"

@@ -32,16 +32,29 @@ class StageAction(BaseAction):
     """Runs `work` and hands its Outcome to the reporter through the task's values.
 
     work  raises KbuildError; anything else it raises is a bug and is told as one, with the traceback in the log.
+    turn  held while it works; what passes until it is this task's turn is none of its seconds
     """
 
-    def __init__(self, work: Callable[[], Outcome], name: str, log: Callable[[str], str] | None = None) -> None:
+    def __init__(
+        self,
+        work: Callable[[], Outcome],
+        name: str,
+        log: Callable[[str], str] | None = None,
+        turn: contextlib.AbstractContextManager[Any] | None = None,
+    ) -> None:
         self._work, self._name, self._log = work, name, log
+        self._turn = turn or contextlib.nullcontext()
         self.task = None
         self.out = self.err = ""
         self.result: str | None = None
         self.values: dict[str, Any] = {}
 
     def execute(self, out: Any = None, err: Any = None) -> Any:
+        called = time.monotonic()
+        with self._turn:
+            return self._execute(called)
+
+    def _execute(self, called: float) -> Any:
         started = time.monotonic()
         try:
             outcome = self._work()
@@ -58,6 +71,7 @@ class StageAction(BaseAction):
             "lines": list(outcome.lines),
             "run": dict(outcome.run),
             "seconds": round(time.monotonic() - started, 3),
+            "waited": round(started - called, 3),
         }
         self.result = outcome.message
         return True

@@ -75,6 +75,8 @@ class Recorder:
             state = run.pop("state", "done")
             told = {name: task.values.get(name) for name in ("seconds", "message")}
             told["warnings"] = task.values.get("warnings") or None
+            if task.name in self.times:
+                self.times[task.name][0] += task.values.get("waited") or 0.0
             self._set(task.name, state, **{**run, **told})
             self.save(durable=task.name.partition(":")[0] not in ON_EACH_NODE)
         self.inner.add_success(task)

@@ -84,13 +84,14 @@ class RolloutTasks:
             "rollback": self._rolled_back_before(node.name),
         }
         task = f"{verb}:{node.name}"
+        turn = self._down if verb == "rollback" else None
         return {
             "basename": verb,
             "name": node.name,
             "doc": f"{(VERBS | WORDS)[verb]}: {node.name}",
             "uptodate": [False],
             "task_dep": edges.get(verb, []),
-            "actions": [self.pipeline.action(task, partial(self._act, task, node))],
+            "actions": [self.pipeline.action(task, partial(self._act, task, node), turn)],
         }
 
     def _rolled_back_before(self, name: str) -> list[str]:
@@ -104,10 +105,7 @@ class RolloutTasks:
         if verb == "deploy" and self.halted:
             return Outcome(f"roll-out halted at {self.halted}", run={"state": "held"})
         try:
-            if verb != "rollback":
-                return self.pipeline.act(task, node, self._run(verb))
-            with self._down:
-                return self.pipeline.act(task, node, self._run(verb))
+            return self.pipeline.act(task, node, self._run(verb))
         except Exception:
             if verb in ("reboot", "verify"):
                 self.halted = self.halted or task

@@ -266,13 +266,13 @@ class Pipeline:
         with self._guard:
             lock.acquire(self.project.paths.build / ".lock")
 
-    def action(self, task: str, work: Callable[[], Outcome]) -> StageAction:
+    def action(self, task: str, work: Callable[[], Outcome], turn: Any = None) -> StageAction:
         def log(text: str) -> str:
             path = self.project.paths.log(task.replace(" ", "-"))
             write_atomic(path, text, durable=False)
             return str(path.relative_to(self.project.paths.root))
 
-        return StageAction(work, task, log)
+        return StageAction(work, task, log, turn)
 
     def _clean(self, task: str, dryrun: bool = False) -> None:
         from kbuild_tasks.plugin.clean import clean

@@ -189,7 +189,6 @@ def _stays_up(visit: Visit) -> None:
 def _wait(visit: Visit) -> str:
     """Ask for the reboot (after a kill once more: in another boot the helper refuses), and wait for the new boot."""
     boot_id = str(visit.data["boot_id"])
-    wait = Wait(visit, boot_id)
     itself = visit.node.connection == "local"
     if not visit.answer and _is_there(visit):
         if visit.seen.boot_id != boot_id:
@@ -197,6 +196,7 @@ def _wait(visit: Visit) -> str:
         _may_still_go_down(visit)
     if itself:
         install(visit.ctx, "rollout")  # again: a run that was killed may have been so before it
+    wait = Wait(visit, boot_id, 0.0 if visit.answer else clock.ago(visit.journal.since("REBOOTING")))
     if visit.answer:
         _ask(visit, boot_id)
     if itself:
@@ -207,10 +207,10 @@ def _wait(visit: Visit) -> str:
     try:
         answer = wait.until_back()
     except NotBack as error:
-        visit.run.away[visit.node.name] = wait.waited
+        visit.run.away[visit.node.name] = wait.asked
         raise visit.hold(lost(visit, error), "lost") from None
     visit.saw(answer)
-    away = round(wait.waited, 1)
+    away = round(wait.asked, 1)
     visit.run.away[visit.node.name] = away
     return f"after {away:.0f} s"
 
