@@ -1,7 +1,7 @@
 """A doit whose nodes are fakes (tests/fake_nodes.py) that outlive the process: their state is kept in build/world.json.
 
 FAKE_FAULTS="n7=panic" gives faults to nodes, FAKE_KILL=17 kills this process at the 17th point, FAKE_REAL_SLEEP=1 makes
-pauses real, a thousandth as long. FAKE_COORDINATOR=1: n1 is a node as well, the machine that this process runs on: it
+pauses real, a thousandth as long (100: a tenth). FAKE_COORDINATOR=1: n1 is a node as well, the machine that this process runs on: it
 ends by kill -9 when n1 goes down, and build/unit is what would start it again.
 """
 
@@ -70,11 +70,11 @@ def install(root: Path) -> None:
     helper.ask = saving  # type: ignore[assignment]
     if os.environ.get("FAKE_COORDINATOR"):
         on_this_machine(world, saved)
-    if os.environ.get("FAKE_REAL_SLEEP"):
+    if part := float(os.environ.get("FAKE_REAL_SLEEP", 0)):
         sleep = clock.sleep
 
         def slowly(seconds: float) -> None:
-            time.sleep(seconds / 1000)
+            time.sleep(seconds * part / 1000)
             with guard:
                 sleep(seconds)
 
