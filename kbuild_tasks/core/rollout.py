@@ -130,7 +130,8 @@ def order(cluster: Cluster, only: Sequence[str] = ()) -> tuple[tuple[str, ...], 
     return tuple(found)
 
 
-LEFT = {  # how a roll-out that stopped has left a node -> the states that it is told for; of those that are done nothing
+# How a roll-out that stopped has left a node -> the states that it is told for. Of nodes that are done nothing is told.
+LEFT = {
     "not touched": ("",),
     "installed, not rebooted": ("STAGED", "INSTALLED", "BOOTFILES_OK"),
     "drained": ("DRAINED",),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from kbuild_tasks.core import nodestate
-from kbuild_tasks.core.errors import KbuildError, NodeRefused, NodeUnreachable
+from kbuild_tasks.core.errors import Interrupted, KbuildError, NodeRefused, NodeUnreachable
 from kbuild_tasks.core.history import History
 from kbuild_tasks.core.model import Cluster, Node
 from kbuild_tasks.core.nodestate import Seen, Step
@@ -205,8 +205,10 @@ class Visit:
         self.run.forget(self.node)
 
     def hold(self, error: KbuildError, kind: str = "other") -> KbuildError:
-        """Write down why it stopped here, and give the error back to be raised."""
-        self.record("HELD", error.message, kind=kind)
+        """Write down why it stopped here, and give the error back to be raised. Of a run that is being stopped nothing
+        is: as after a kill, journal and node tell how far it came."""
+        if not isinstance(error, Interrupted):
+            self.record("HELD", error.message, kind=kind)
         return error
 
     def say(self, step: str) -> None:

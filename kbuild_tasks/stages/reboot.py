@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from kbuild_tasks.core import window
-from kbuild_tasks.core.errors import KbuildError, NodeRefused, NodeUnreachable
+from kbuild_tasks.core.errors import Interrupted, KbuildError, NodeRefused, NodeUnreachable
 from kbuild_tasks.core.history import AFTER_ARMING
 from kbuild_tasks.core.model import Outcome
 from kbuild_tasks.core.nodestate import Act
@@ -160,6 +160,8 @@ def _carefully(act: Callable[[Visit], T], visit: Visit) -> T:
     """A step before the reboot; where it fails, the node is left as it was: disarmed, k3s running, not cordoned."""
     try:
         return act(visit)
+    except Interrupted:  # as after a kill: the next run goes on, and puts right what is half done
+        raise
     except KbuildError as error:
         raise _taken_back(visit, error) from None
     except OSError as error:  # the journal's disk is full, say

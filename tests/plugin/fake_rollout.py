@@ -1,7 +1,8 @@
 """A doit whose nodes are fakes (tests/fake_nodes.py) that outlive the process: their state is kept in build/world.json.
 
 FAKE_FAULTS="n7=panic" gives faults to nodes, FAKE_KILL=17 kills this process at the 17th point, FAKE_REAL_SLEEP=1 makes
-pauses real, a thousandth as long (100: a tenth). FAKE_COORDINATOR=1: n1 is a node as well, the machine that this process runs on: it
+pauses real, a thousandth as long (100: a tenth). FAKE_HANGS="n7=check": an ssh that does not
+end by itself is at work there. FAKE_COORDINATOR=1: n1 is a node as well, the machine that this process runs on: it
 ends by kill -9 when n1 goes down, and build/unit is what would start it again.
 """
 
@@ -68,6 +69,8 @@ def install(root: Path) -> None:
                 save(world, saved)
 
     helper.ask = saving  # type: ignore[assignment]
+    if hangs := os.environ.get("FAKE_HANGS"):
+        helper.ask = hanging(world, *hangs.split("="))  # type: ignore[assignment]
     if os.environ.get("FAKE_COORDINATOR"):
         on_this_machine(world, saved)
     if part := float(os.environ.get("FAKE_REAL_SLEEP", 0)):
@@ -79,6 +82,22 @@ def install(root: Path) -> None:
                 sleep(seconds)
 
         clock.sleep = slowly  # type: ignore[assignment]
+
+
+def hanging(world: Forever, name: str, wanted: str) -> Any:
+    """helper.ask, with an ssh that has begun to ask this verb, and ends as ssh does where it is told to end."""
+    from kbuild_tasks.effects import node as remote
+
+    ask = helper.ask
+
+    def hang(cluster: Any, node: Any, verb: str, *args: Any, **more: Any) -> Any:
+        if (node.name, verb) != (name, wanted):
+            return ask(cluster, node, verb, *args, **more)
+        word = remote.new_word()
+        ssh = f"trap 'exit 255' TERM INT; echo; echo '@@{word} start'; : >build/hangs; while :; do sleep 0.05; done"
+        return remote.converse(cluster, node, ["sh", "-c", ssh], b"", word, 60)
+
+    return hang
 
 
 def save(world: Forever, path: Path) -> None:

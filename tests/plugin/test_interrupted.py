@@ -45,3 +45,21 @@ def test_a_build_leaves_it_everywhere_but_where_a_reboot_does(ready: Workbench) 
     out = interrupted(ready, "REBOOTING", "prepare", "rollout", FAKE_AWAY="n7 n3")
     assert [task for task in ready.trace() if task.startswith("release")]
     assert "not released: n3 does not answer" in out and "not released: n7" not in out
+
+
+@pytest.mark.parametrize("verb", ["observe", "install", "bootfiles", "arm"])
+def test_what_we_cut_short_is_no_lost_node(ready: Workbench, verb: str) -> None:
+    run = ready.start("rollout", FAKE_HANGS=f"n7={verb}")
+    deadline = time.monotonic() + 30
+    while not (ready.root / "build/hangs").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    run.send_signal(signal.SIGINT)
+    time.sleep(0.7)
+    run.send_signal(signal.SIGINT)
+    out, _ = run.communicate(timeout=30)
+    assert run.returncode == 130, out
+    journals = "".join(path.read_text() for path in ready.root.glob("build/rollout/*.jsonl"))
+    told = out + journals + (ready.root / "build/last-run.json").read_text() + ready.doit("status")
+    assert "lost" not in told and "switched on" not in told and "HELD" not in journals
+    ready.doit("rollout")
