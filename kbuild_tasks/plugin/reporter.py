@@ -112,7 +112,9 @@ class Reporter(ConsoleReporter):
 
     def complete_run(self) -> None:
         if interrupt.received is not None:
-            self.write(f"\n  ended by signal {interrupt.received}; finished stages are kept: run doit again\n")
+            from kbuild_tasks.plugin.interrupted import told
+
+            self.write("\n" + "".join(f"  {line}\n" for line in told(interrupt.received, self.closure, self._rollout)))
         self._table()
         for message in self.runtime_errors:
             self.write(f"{message}\n")

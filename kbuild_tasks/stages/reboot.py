@@ -15,7 +15,7 @@ from typing import TypeVar
 from kbuild_tasks.core import window
 from kbuild_tasks.core.errors import Interrupted, KbuildError, NodeRefused, NodeUnreachable
 from kbuild_tasks.core.history import AFTER_ARMING
-from kbuild_tasks.core.model import Outcome
+from kbuild_tasks.core.model import Outcome, Rollout
 from kbuild_tasks.core.nodestate import Act
 from kbuild_tasks.effects import clock, commands, k3s, reach
 from kbuild_tasks.effects import node as remote
@@ -137,14 +137,19 @@ def _arm(visit: Visit) -> None:
     kubelet = k3s.stop(visit) if visit.node.k3s else {}
     visit.say("arming")
     values: dict[str, str | int] = {"build": build.build, "panic": rollout.panic_timeout}
-    commanded = 2 * commands.LIMIT * len(rollout.verify_commands)
-    answer = visit.act("arm", {**values, "timeout": rollout.reboot_timeout + rollout.settle + UNSEEN + commanded})
+    answer = visit.act("arm", {**values, "timeout": unseen(rollout)})
     default = answer.get("default")
     if answer.get("armed") != build.entry or not default or default == build.entry:
         raise NodeRefused(f"{visit.node.name} did not arm the trial (armed {answer.get('armed')}, default {default})",
                           "its loader does not keep what it is told: bootctl, grub-editenv list")  # fmt: skip
     visit.record("ARMED", boot_id=visit.seen.boot_id, fence=visit.fence, default=default, **kubelet)
     visit.seen = dataclasses.replace(visit.seen, armed=build.entry)  # as the helper read it back
+
+
+def unseen(rollout: Rollout) -> int:
+    """Seconds after its boot in which a trial must be verified, else it goes back by itself."""
+    commanded = 2 * commands.LIMIT * len(rollout.verify_commands)
+    return rollout.reboot_timeout + rollout.settle + UNSEEN + commanded
 
 
 def _commit_to_it(visit: Visit) -> None:

@@ -1,9 +1,9 @@
 """A doit whose nodes are fakes (tests/fake_nodes.py) that outlive the process: their state is kept in build/world.json.
 
-FAKE_FAULTS="n7=panic" gives faults to nodes, FAKE_KILL=17 kills this process at the 17th point, FAKE_REAL_SLEEP=1 makes
-pauses real, a thousandth as long (100: a tenth). FAKE_HANGS="n7=check": an ssh that does not
-end by itself is at work there. FAKE_COORDINATOR=1: n1 is a node as well, the machine that this process runs on: it
-ends by kill -9 when n1 goes down, and build/unit is what would start it again.
+FAKE_FAULTS="n7=panic" gives faults to nodes, FAKE_KILL=17 kills this process at the 17th point, FAKE_KILL_AT=ARMED
+when that is written down, FAKE_HANGS="n7=check" has an ssh at work there that does not end by itself,
+FAKE_REAL_SLEEP=1 makes pauses real, a thousandth as long (100: a tenth). FAKE_COORDINATOR=1: n1 is a node as well, the
+machine that this process runs on: it ends by kill -9 when n1 goes down, and build/unit is what would start it again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from kbuild_tasks.effects import clock, helper
+from kbuild_tasks.effects import clock, helper, journal
 from tests import fake_nodes
 
 
@@ -69,6 +69,15 @@ def install(root: Path) -> None:
                 save(world, saved)
 
     helper.ask = saving  # type: ignore[assignment]
+    append = journal.Journal.append
+
+    def appending(file: Any, build: str, state: str, *args: Any) -> Any:
+        written = append(file, build, state, *args)
+        if state == os.environ.get("FAKE_KILL_AT"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return written
+
+    journal.Journal.append = appending  # type: ignore[method-assign]
     if hangs := os.environ.get("FAKE_HANGS"):
         helper.ask = hanging(world, *hangs.split("="))  # type: ignore[assignment]
     if os.environ.get("FAKE_COORDINATOR"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import time
-from pathlib import Path
 
 import pytest
 
@@ -14,12 +13,12 @@ from tests.plugin.test_rollout_runs import packaged, ready
 __all__ = ["packaged", "ready"]
 
 
-def until(bench: Workbench, state: str, node: str = "n7") -> None:
-    """Wait for a record in the node's journal."""
-    file = Path(bench.root, f"build/rollout/{node}.jsonl")
+def until(bench: Workbench, state: str) -> None:
+    """Wait for a record in n7's journal; for "hangs": for what FAKE_HANGS names."""
+    journal, hangs = bench.root / "build/rollout/n7.jsonl", bench.root / "build/hangs"
     deadline = time.monotonic() + 30
-    while not (file.exists() and f'"state":"{state}"' in file.read_text()):
-        assert time.monotonic() < deadline, f"{node} was never {state}"
+    while not (hangs.exists() if state == "hangs" else journal.exists() and f'"{state}"' in journal.read_text()):
+        assert time.monotonic() < deadline, f"n7 was never {state}"
         time.sleep(0.02)
 
 
@@ -47,13 +46,45 @@ def test_a_build_leaves_it_everywhere_but_where_a_reboot_does(ready: Workbench) 
     assert "not released: n3 does not answer" in out and "not released: n7" not in out
 
 
+AGAIN = "; unless doit rollout verifies it, it goes back to its old kernel by itself, 25 min 20 s after that boot\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_names_what_was_asked_and_what_becomes_of_the_node(ready: Workbench, number: int) -> None:
+    out = interrupted(ready, "REBOOTING", "rollout", "only=n7,n3", number=number)
+    assert f"  ended by signal {number}; what was done on the nodes is kept: run doit rollout only=n7,n3 again\n" in out
+    assert f"  n7: was asked to reboot into the new kernel{AGAIN}" in out
+    assert "n3: " not in out
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        ("ARMED", "its next boot, whoever asks for it, tries the new kernel once"),
+        ("VERIFIED", "runs the new kernel on trial"),
+    ],
+)
+def test_of_a_node_that_is_armed_or_on_trial(ready: Workbench, state: str, words: str) -> None:
+    ready.doit("rollout", check=-9, FAKE_KILL_AT=state)
+    out = interrupted(ready, "hangs", "verify:n7", FAKE_HANGS="n2=observe")
+    assert "kept: run doit verify:n7 again\n" in out
+    assert f"  n7: {words}{AGAIN}" in out
+
+
+def test_a_build_names_the_stage_that_was_asked(bench: Workbench) -> None:
+    for asked, words in (((), "doit"), (("compile",), "doit compile")):
+        run = bench.start(*asked, FAKE_SLEEP="patch=60")
+        bench.wait_for("patch")
+        bench.trace()
+        run.send_signal(signal.SIGTERM)
+        out, _ = run.communicate(timeout=20)
+        assert f"  ended by signal 15; finished stages are kept: run {words} again\n" in out
+
+
 @pytest.mark.parametrize("verb", ["observe", "install", "bootfiles", "arm"])
 def test_what_we_cut_short_is_no_lost_node(ready: Workbench, verb: str) -> None:
     run = ready.start("rollout", FAKE_HANGS=f"n7={verb}")
-    deadline = time.monotonic() + 30
-    while not (ready.root / "build/hangs").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until(ready, "hangs")
     run.send_signal(signal.SIGINT)
     time.sleep(0.7)
     run.send_signal(signal.SIGINT)
