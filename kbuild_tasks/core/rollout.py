@@ -140,6 +140,7 @@ LEFT = {
     "on trial": ("BACK", "VERIFIED", "VERIFIED2"),
     "held": ("HELD",),
     "fell back": ("FELL_BACK",),
+    "rolling back": ("ROLLING_BACK",),
     "rolled back": ("ROLLED_BACK",),
     "journal damaged": ("DAMAGED",),
 }

@@ -57,10 +57,9 @@ class Run:
         """Names of those that were asked to reboot by an earlier run and have not gone down: they may at any moment."""
         found = []
         for node in nodes:
-            history = Journal(journal_file(self.paths, node.name)).history
-            if history.state == "REBOOTING":
+            if asked_in := Journal(journal_file(self.paths, node.name)).history.asked_in:
                 answer = self._try(node)
-                if isinstance(answer, dict) and answer.get("boot_id") == history.data.get("boot_id"):
+                if isinstance(answer, dict) and answer.get("boot_id") == asked_in:
                     found.append(node.name)
         return found
 
@@ -148,8 +147,9 @@ class Visit:
 
     @property
     def state(self) -> str:
-        """Where this build's attempt stands here; "" where there is none."""
-        return self.history.state if self.history.build == self.build.build else ""
+        """Where this build's attempt stands here; "" where there is none, or it is being rolled back."""
+        history = self.history
+        return history.state if history.build == self.build.build and history.back is None else ""
 
     @property
     def data(self) -> Mapping[str, Any]:

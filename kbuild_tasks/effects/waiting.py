@@ -32,6 +32,7 @@ class Wait:
     visit: Visit
     boot_id: str  # of before
     before: float = 0.0
+    again: str = "doit rollout"  # what goes on, should it not come back
     started: float = field(default_factory=lambda: clock.monotonic())
     sights: list[Sight] = field(default_factory=list)
 
@@ -59,7 +60,7 @@ class Wait:
             if self.waited > limit:
                 where = f"{visit.node.address} port {visit.node.port}"
                 told, hint = diagnosis.not_back(
-                    self.sights, self.waited, where, visit.data.get("from", "its old kernel")
+                    self.sights, self.waited, where, visit.data.get("from", "its old kernel"), self.again
                 )
                 evidence = [sight.told for sight in self.sights[-1:] if sight.told]
                 raise NotBack(f"{visit.node.name} {told}", hint, evidence=evidence)

@@ -143,7 +143,7 @@ class RolloutTasks:
 
     def rebooting(self) -> list[str]:
         """Nodes that this run has asked to reboot, as far as their journals tell, and that are not back."""
-        return [name for name, state in self.states(self.names).items() if state == "REBOOTING"]
+        return [name for name, state in self.states(self.names).items() if state in ("REBOOTING", "ROLLING_BACK")]
 
     def states(self, names: Sequence[str]) -> dict[str, str]:
         """Node -> how far this run's build is there, as its journal tells; {} of a run that has to do with no node."""

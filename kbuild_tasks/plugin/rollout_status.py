@@ -33,12 +33,14 @@ WORDS = {
     "UNCORDONED": "verified",
     "FELL_BACK": "fell back",
     "HELD": "held",
+    "ROLLING_BACK": "rolling back",
     "ROLLED_BACK": "rolled back",
 }
 
 
 def states(paths: Paths, names: Iterable[str], build: str) -> dict[str, str]:
-    """node -> the state of this build there, "" for one that nothing was done to, HELD for one that was stopped."""
+    """node -> the state of this build there, "" for one that nothing was done to, HELD for one that was stopped,
+    ROLLING_BACK for one that is, whatever build it is of."""
     found = {}
     for name in names:
         try:
@@ -49,7 +51,7 @@ def states(paths: Paths, names: Iterable[str], build: str) -> dict[str, str]:
         state = "HELD" if history.held else history.state
         if history.build != build:  # what was done there was for another one; it may have failed here before
             state = "HELD" if build in history.failed else ""
-        found[name] = state
+        found[name] = "ROLLING_BACK" if history.back is not None else state
     return found
 
 
@@ -92,10 +94,12 @@ def _node(paths: Paths, name: str, build: Build | None, unreached: str) -> dict[
         return value | {"state": "journal damaged", "since": None, "why": str(error)}
     value |= {
         "state": _state(history, build, value["running"]),
-        "since": history.since or None,
+        "since": history.back.at if history.back is not None else history.since or None,
         "why": _why(history, build, unreached),
     }
     value |= {"build": history.build or None, "step": history.state or None}
+    if history.back is not None:
+        value["step"] = history.back.state
     return value
 
 
@@ -113,6 +117,8 @@ def _kept(paths: Paths, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _state(history: History, build: Build | None, running: str | None) -> str:
+    if history.back is not None:
+        return WORDS["ROLLING_BACK"]
     if history.held:
         return WORDS["HELD"]
     if not history.state:
@@ -128,6 +134,8 @@ def _state(history: History, build: Build | None, running: str | None) -> str:
 def _why(history: History, build: Build | None, unreached: str) -> str | None:
     if unreached:
         return unreached
+    if history.back is not None:
+        return history.back.note
     if history.held:
         return history.held
     if build and build.build in history.failed:
@@ -169,31 +177,30 @@ def summary(pipeline: Pipeline, run: Run) -> list[str]:
 
 def plan(pipeline: Pipeline) -> list[Step]:
     """What `doit rollout` would do on each node, as far as journal and last observation tell."""
-    project = pipeline.project
-    build = artifacts.known(project.paths)
+    paths = pipeline.project.paths
+    build = artifacts.known(paths)
+    return [step for name in pipeline.rollout.names if (step := _plan(paths, name, build))]
+
+
+def _plan(paths: Paths, name: str, build: Build | None) -> Step | None:
+    try:
+        history = fold(journal.read(journal_file(paths, name)))
+    except (KbuildError, OSError) as error:
+        return Step(f"deploy:{name}", "broken", [str(error)]) if build else None
+    if history.back is not None:  # also where there is nothing to roll out
+        step = nodestate.decide(history, nodestate.Seen("", ""), build or Build("", ""))
+        return Step(f"deploy:{name}", "held", [f"{step.why}: {(step.hint or '').format(node=name)}"])
     if build is None:
-        return []
-    steps = []
-    for name in pipeline.rollout.names:
-        try:
-            history = fold(journal.read(journal_file(project.paths, name)))
-        except (KbuildError, OSError) as error:
-            steps.append(Step(f"deploy:{name}", "broken", [str(error)]))
-            continue
-        _, answer = _kept(project.paths, name)
-        if not answer:
-            steps.append(Step(f"deploy:{name}", "run", [f"{build.release} ({build.build}); it was never asked"]))
-            continue
-        step = nodestate.decide(history, nodestate.seen(answer), build)
-        if step.act == nodestate.Act.DONE:
-            steps.append(Step(f"deploy:{name}", "fresh", [f"runs {build.release}, verified"]))
-        elif step.act in (nodestate.Act.DENIED, nodestate.Act.REFUSE):
-            steps.append(Step(f"deploy:{name}", "held", [step.why]))
-        elif step.act in (nodestate.Act.STAGE, nodestate.Act.INSTALL, nodestate.Act.BOOTFILES):
-            steps.append(
-                Step(f"deploy:{name}", "run", [f"{build.release} ({build.build}) over {answer.get('release')}"])
-            )
-        else:
-            verb = "verify" if history.state in ("BACK", "VERIFIED", "VERIFIED2", "COMMITTED") else "reboot"
-            steps.append(Step(f"{verb}:{name}", "run", [f"goes on at {history.state}"]))
-    return steps
+        return None
+    _, answer = _kept(paths, name)
+    if not answer:
+        return Step(f"deploy:{name}", "run", [f"{build.release} ({build.build}); it was never asked"])
+    step = nodestate.decide(history, nodestate.seen(answer), build)
+    if step.act == nodestate.Act.DONE:
+        return Step(f"deploy:{name}", "fresh", [f"runs {build.release}, verified"])
+    if step.act in (nodestate.Act.DENIED, nodestate.Act.REFUSE):
+        return Step(f"deploy:{name}", "held", [step.why])
+    if step.act in (nodestate.Act.STAGE, nodestate.Act.INSTALL, nodestate.Act.BOOTFILES):
+        return Step(f"deploy:{name}", "run", [f"{build.release} ({build.build}) over {answer.get('release')}"])
+    verb = "verify" if history.state in ("BACK", "VERIFIED", "VERIFIED2", "COMMITTED") else "reboot"
+    return Step(f"{verb}:{name}", "run", [f"goes on at {history.state}"])

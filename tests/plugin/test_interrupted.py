@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -13,19 +14,26 @@ from tests.plugin.test_rollout_runs import packaged, ready
 __all__ = ["packaged", "ready"]
 
 
-def until(bench: Workbench, state: str) -> None:
-    """Wait for a record in n7's journal; for "hangs": for what FAKE_HANGS names."""
+def until(bench: Workbench, state: str, after: str = "") -> None:
+    """Wait for a record in n7's journal, behind one that has `after`; for "hangs": for what FAKE_HANGS names."""
     journal, hangs = bench.root / "build/rollout/n7.jsonl", bench.root / "build/hangs"
     deadline = time.monotonic() + 30
-    while not (hangs.exists() if state == "hangs" else journal.exists() and f'"{state}"' in journal.read_text()):
+    while not (hangs.exists() if state == "hangs" else f'"{state}"' in _behind(journal, after)):
         assert time.monotonic() < deadline, f"n7 was never {state}"
         time.sleep(0.02)
 
 
-def interrupted(bench: Workbench, state: str, *args: str, number: int = signal.SIGINT, **env: str) -> str:
+def _behind(journal: Path, after: str) -> str:
+    text = journal.read_text() if journal.exists() else ""
+    return text.partition(after)[2] if after else text
+
+
+def interrupted(
+    bench: Workbench, state: str, *args: str, number: int = signal.SIGINT, after: str = "", **env: str
+) -> str:
     """What a run says that is ended while n7 is there; with real pauses, it stays for seconds."""
     run = bench.start(*args, FAKE_REAL_SLEEP="100", **env)
-    until(bench, state)
+    until(bench, state, after)
     run.send_signal(number)
     out, _ = run.communicate(timeout=30)
     assert run.returncode == 128 + number, out
@@ -69,6 +77,23 @@ def test_of_a_node_that_is_armed_or_on_trial(ready: Workbench, state: str, words
     out = interrupted(ready, "hangs", "verify:n7", FAKE_HANGS="n2=observe")
     assert "kept: run doit verify:n7 again\n" in out
     assert f"  n7: {words}{AGAIN}" in out
+
+
+@pytest.mark.parametrize("word", ["", "to=previous"])
+def test_a_rollback_is_told_and_gone_on_with(ready: Workbench, word: str) -> None:
+    ready.doit("rollout" if word else "reboot:n7")
+    out = interrupted(ready, "boot_id", "rollback:n7", *word.split(), after="ROLLING_BACK")
+    again = f"doit rollback:n7 {word}".strip()
+    assert f"  ended by signal 2; what was done on the nodes is kept: run {again} again\n" in out
+    assert "by itself" not in out
+    status = ready.doit("status")
+    assert " rolling back " in status and f"to its {'previous' if word else 'known-good'} 6.1.190-cluster; as" in status
+    assert f": {again} goes on with it; then doit rollout\n" in ready.doit("plan")
+    out = ready.doit("rollout", check=1)
+    assert "FAILED deploy:n7    n7 is being rolled back since" in out and f"hint: {again} goes on with it" in out
+    out = ready.doit(*again.split()[1:])
+    assert "6.1.190-cluster" in out and "is not tried again there" in out
+    assert " rolled back " in ready.doit("status")
 
 
 def test_a_build_names_the_stage_that_was_asked(bench: Workbench) -> None:
