@@ -55,26 +55,28 @@ def sight_of(stderr: str) -> str:
     return LOST
 
 
-def not_back(sights: Sequence[Sight], waited: float, address: str, old_release: str) -> tuple[str, str]:
-    """(what is to be said after the node's name, the next thing to do)."""
+def not_back(
+    sights: Sequence[Sight], waited: float, address: str, old_release: str, again: str = "doit rollout"
+) -> tuple[str, str]:
+    """(what is to be said after the node's name, the next thing to do). again: what goes on with it."""
     last = sights[-1] if sights else Sight(SILENT, 0)
     once = f"the trial boots once only, so it then comes back on {old_release}"
     down = next((sight.at for sight in sights if sight.what != OLD_BOOT), None)
     if last.what == OLD_BOOT and down is None:
         return (
             f"did not go down within {waited:.0f} s: it still runs the boot in which it was asked",
-            "a service may not stop: systemctl list-jobs there; then doit rollout goes on where it stopped",
+            f"a service may not stop: systemctl list-jobs there; then {again} goes on where it stopped",
         )
     if last.what == OLD_BOOT:
         return (
             f"was away from second {down:.0f} to {last.at:.0f}, and still runs the boot in which it was asked: "
             "its network or its sshd was gone, it did not reboot",
-            "look at its network, and at systemctl list-jobs there; then doit rollout goes on where it stopped",
+            f"look at its network, and at systemctl list-jobs there; then {again} goes on where it stopped",
         )
     if last.what == HOST_KEY:
         return (
             "is back with another host key than the known one; it was not accepted",
-            f"find out why before you trust it; {last.hint or 'was it installed anew?'}; then doit rollout goes on",
+            f"find out why before you trust it; {last.hint or 'was it installed anew?'}; then {again} goes on",
         )
     if last.what == LOGIN:
         return "is back, but does not let the account in", f"look at its console, or power-cycle it: {once}"

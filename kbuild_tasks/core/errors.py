@@ -55,6 +55,10 @@ class NodeUnreachable(KbuildError):
     """ssh could not reach or log in to a node: its exit status 255, never a command's own result."""
 
 
+class Interrupted(KbuildError):
+    """The run is being stopped, and this was cut short by that: it says nothing of a node, nor of a program."""
+
+
 class NodeRefused(KbuildError):
     """A node was reached, but is not fit for the work: no sudo, another compiler, no space.
 

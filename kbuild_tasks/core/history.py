@@ -28,7 +28,7 @@ class History:
     failed    builds that failed here and were not allowed again: build -> why
     known     every build that the journal tells of
     since     time of the last record, and its note
-    leaving   of a rollback that has asked for a reboot and has not come to its end, "boot_id" and "to"; {} for none
+    back      the ROLLING_BACK that has not come to its end; where the attempt stood before it is still told by the rest
     """
 
     state: str = ""
@@ -40,11 +40,23 @@ class History:
     known: frozenset[str] = frozenset()
     since: str = ""
     note: str = ""
-    leaving: Mapping[str, Any] = field(default_factory=dict)
+    back: Record | None = None
 
     @property
     def in_flight(self) -> bool:
         return self.state in IN_FLIGHT
+
+    @property
+    def asked_in(self) -> str:
+        """The boot in which it was asked to reboot, or was about to be; "" where it was not."""
+        if self.back is not None and self.back.data.get("boot_id"):
+            return str(self.back.data["boot_id"])
+        return str(self.data.get("boot_id") or "") if self.state == "REBOOTING" else ""
+
+    @property
+    def back_to(self) -> str:
+        """What it is being rolled back to: "known-good", "previous"; "" while it is not."""
+        return "" if self.back is None else str(self.back.data.get("to") or "known-good")
 
 
 def fold(records: Sequence[Record]) -> History:
@@ -52,15 +64,16 @@ def fold(records: Sequence[Record]) -> History:
     state = build = held = kind = since = note = ""
     data: dict[str, Any] = {}
     failed: dict[str, str] = {}
-    leaving: dict[str, Any] = {}
+    back: Record | None = None
     for record in records:
         since, note = record.at, record.note
-        if record.state == "ROLLING_BACK":  # where its roll-out stands stays as it was: the end tells what became of it
-            leaving = dict(record.data)
+        if record.state == "ROLLING_BACK":
+            back = record
             continue
-        if record.state != "HELD":
-            leaving = {}
-        if record.state == "RETURNED":
+        if record.state not in ("HELD", "ALLOWED"):  # HELD is written in it, too: a node that was emptied
+            back = None
+        if record.state == "ROLLED_BACK" and not record.build:
+            held = kind = ""
             continue
         if record.state == "ALLOWED":
             failed.pop(record.build, None)
@@ -82,5 +95,5 @@ def fold(records: Sequence[Record]) -> History:
             data = {}  # what an attempt remembered is not true of the next one
         state, build, held, kind = record.state, record.build, "", ""
         data |= record.data
-    known = frozenset(record.build for record in records)
-    return History(state, build, data, held, kind, failed, known, since, note, leaving)
+    known = frozenset(record.build for record in records if record.build)
+    return History(state, build, data, held, kind, failed, known, since, note, back)

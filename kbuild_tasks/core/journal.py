@@ -20,9 +20,8 @@ States, each written before the act that follows it:
   UNCORDONED    the end of a good one
   FELL_BACK     the end of a bad one: on its old kernel
   HELD          stopped; the note says why
-  ROLLING_BACK  by the user's word; the reboot is about to be asked for -> wait
-  ROLLED_BACK   back on known-good, and the build that was left is not tried again
-  RETURNED      back on known-good, and no build of ours was left for it
+  ROLLING_BACK  by the user's word, to the kernel that `data` names; with a boot_id there: its reboot is asked for
+  ROLLED_BACK   the end of that: back on known-good; without a build where there was none to take back
   ALLOWED       a build that failed may be tried again, by the user's word
 """
 
@@ -39,7 +38,7 @@ from kbuild_tasks.core.errors import KbuildError
 
 STATES = (
     *("STAGED", "INSTALLED", "BOOTFILES_OK", "DRAINED", "ARMED", "REBOOTING", "BACK", "VERIFIED", "VERIFIED2"),
-    *("COMMITTED", "UNCORDONED", "FELL_BACK", "HELD", "ROLLING_BACK", "ROLLED_BACK", "RETURNED", "ALLOWED"),
+    *("COMMITTED", "UNCORDONED", "FELL_BACK", "HELD", "ROLLING_BACK", "ROLLED_BACK", "ALLOWED"),
 )
 KEYS = ["n", "at", "build", "state", "note", "data", "crc"]
 START = "00000000"

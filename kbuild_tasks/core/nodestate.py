@@ -134,6 +134,13 @@ def is_done(seen: Seen, build: Build) -> bool:
 
 def decide(history: History, seen: Seen, build: Build, *, drains: bool = False) -> Step:
     """The next act. `drains`: the node runs k3s and is emptied before its reboot."""
+    if history.back is not None:
+        again = "doit rollback:{node}" + (" to=previous" if history.back_to == "previous" else "")
+        return Step(
+            Act.REFUSE,
+            f"is being rolled back since {when(history.back.at)}",
+            f"{again} goes on with it; then doit rollout",
+        )
     if history.in_flight and history.build != build.build:
         return _of_another_build(history, seen)
     state = history.state if history.build == build.build else ""

@@ -13,6 +13,8 @@ KEPT = "keep-"  # copies of an older default's boot files
 
 def in_the_way(answer: Mapping[str, Any], history: History) -> str:
     """Why nothing is removed there now; "" where it may be. `answer`: the node's to observe."""
+    if history.back is not None:
+        return f"is being rolled back since {when(history.back.at)}"
     if history.state in IN_FLIGHT:
         return f"is in the middle of build {history.build} ({history.state} since {when(history.since)})"
     if trial := answer.get("trial"):

@@ -135,18 +135,27 @@ def order(cluster: Cluster, only: Sequence[str] = ()) -> tuple[tuple[str, ...], 
     return tuple(found)
 
 
-_LEFT = {  # words -> the states of a journal (core/journal.py) in which a node is left so
+# How a roll-out that stopped has left a node -> the states that it is told for. Of nodes that are done nothing is told.
+LEFT = {
     "not touched": ("",),
     "installed, not rebooted": ("STAGED", "INSTALLED", "BOOTFILES_OK"),
-    "on its way": ("DRAINED", "ARMED", "REBOOTING", "BACK", "VERIFIED", "VERIFIED2"),
-    "held": ("HELD", "damaged"),
-    "on its old kernel": ("FELL_BACK", "ROLLED_BACK"),
+    "drained": ("DRAINED",),
+    "armed": ("ARMED",),
+    "rebooting": ("REBOOTING",),
+    "on trial": ("BACK", "VERIFIED", "VERIFIED2"),
+    "held": ("HELD",),
+    "fell back": ("FELL_BACK",),
+    "rolling back": ("ROLLING_BACK",),
+    "rolled back": ("ROLLED_BACK",),
+    "journal damaged": ("DAMAGED",),
 }
 
 
 def halted(states: Mapping[str, str]) -> str:
     """How a roll-out that stopped has left the other nodes. `states`: node -> its state of this build, "" for one that
     nothing was done to."""
-    told = {words: [name for name, state in states.items() if state in some] for words, some in _LEFT.items()}
-    lines = [f"{words}: {' '.join(names)}" for words, names in told.items() if names]
-    return "roll-out halted; " + ("; ".join(lines) or "no other node was left to do")
+    told = []
+    for words, among in LEFT.items():
+        if found := [name for name, state in states.items() if state in among]:
+            told.append(f"{words}: {' '.join(found)}")
+    return "roll-out halted; " + ("; ".join(told) or "no other node was left to do")

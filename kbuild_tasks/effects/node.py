@@ -28,7 +28,7 @@ from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
-from kbuild_tasks.core.errors import CommandFailed, KbuildError, NodeRefused, NodeUnreachable
+from kbuild_tasks.core.errors import CommandFailed, Interrupted, KbuildError, NodeRefused, NodeUnreachable
 from kbuild_tasks.core.model import Cluster, Node
 from kbuild_tasks.effects import shell, ssh
 
@@ -94,6 +94,7 @@ def converse(cluster: Cluster, node: Node, argv: list[str], data: bytes, word: s
     found = re.search(rf"@@{word} start\n(.*?)\n@@{word} end (\d+)\n", done.out, re.DOTALL)
     if found:
         return _answer(node, found[1], int(found[2]), done.err)
+    refuse_if_stopping(node)
     if node.connection != "local" and done.code < 0:
         raise ended(node, done)
     if f"@@{word} start" in done.out:
@@ -173,6 +174,12 @@ def failure(node: Node, status: int, stderr: str) -> NodeRefused | CommandFailed
         refused.word = word
         return refused
     return CommandFailed(f"{node.name} ended the script with status {status}", evidence=evidence, code=status)
+
+
+def refuse_if_stopping(node: Node) -> None:
+    """An answer that did not come because we ended its ssh: no node was lost. Raises Interrupted."""
+    if shell.stopping():
+        raise Interrupted(f"the work on {node.name} was interrupted")
 
 
 def ended(node: Node, done: shell.Done) -> NodeUnreachable:

@@ -115,6 +115,7 @@ def receive(
         raise remote.failure(node, int(ended[1]), err)
     if ended and taken:
         return taken[0]
+    remote.refuse_if_stopping(node)
     if not begun and node.connection != "local" and code == 255:
         raise ssh.unreachable(node, cluster.ssh, err)
     if not begun and node.connection != "local" and code < 0:

@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from kbuild_tasks.core import nodestate
-from kbuild_tasks.core.errors import KbuildError, NodeRefused, NodeUnreachable
+from kbuild_tasks.core.errors import Interrupted, KbuildError, NodeRefused, NodeUnreachable
 from kbuild_tasks.core.history import TAKEN_BACK, History
 from kbuild_tasks.core.model import Cluster, Node
 from kbuild_tasks.core.nodestate import Seen, Step
 from kbuild_tasks.core.rollout import Build, taking_part
-from kbuild_tasks.core.when import when
-from kbuild_tasks.effects import clock, helper, shell
+from kbuild_tasks.effects import clock, helper
 from kbuild_tasks.effects.context import Context, Paths
 from kbuild_tasks.effects.files import read_record, write_json
 from kbuild_tasks.effects.journal import Journal
@@ -58,9 +57,7 @@ class Run:
         """Names of those that were asked to reboot by an earlier run and have not gone down: they may at any moment."""
         found = []
         for node in nodes:
-            history = Journal(journal_file(self.paths, node.name)).history
-            asked_in = history.leaving.get("boot_id") or (history.state == "REBOOTING" and history.data.get("boot_id"))
-            if asked_in:
+            if asked_in := Journal(journal_file(self.paths, node.name)).history.asked_in:
                 answer = self._try(node)
                 if isinstance(answer, dict) and answer.get("boot_id") == asked_in:
                     found.append(node.name)
@@ -150,8 +147,9 @@ class Visit:
 
     @property
     def state(self) -> str:
-        """Where this build's attempt stands here; "" where there is none."""
-        return self.history.state if self.history.build == self.build.build else ""
+        """Where this build's attempt stands here; "" where there is none, or it is being rolled back."""
+        history = self.history
+        return history.state if history.build == self.build.build and history.back is None else ""
 
     @property
     def data(self) -> Mapping[str, Any]:
@@ -207,24 +205,15 @@ class Visit:
         self.run.forget(self.node)
 
     def hold(self, error: KbuildError, kind: str = "other") -> KbuildError:
-        """Write down why it stopped here, and give the error back to be raised. What the end of our own run has cut
-        (Ctrl-C) says nothing of the node."""
-        if shell.stopping():
-            return error
-        self.record("HELD", error.message, kind=kind)
+        """Write down why it stopped here, and give the error back to be raised. Of a run that is being stopped nothing
+        is: as after a kill, journal and node tell how far it came."""
+        if not isinstance(error, Interrupted):
+            self.record("HELD", error.message, kind=kind)
         return error
 
     def say(self, step: str) -> None:
         """Progress, for whoever watches."""
         self.ctx.emit(self.ctx.task, {"step": step})
-
-    def refuse_while_rolled_back(self) -> None:
-        """Raises NodeRefused where a rollback has asked for a reboot and was cut short: the user's word stands."""
-        if self.history.leaving:
-            raise NodeRefused(
-                f"{self.node.name} is being rolled back since {when(self.history.since)}, and that was cut short",
-                f"doit {rollback_words(self.node.name, self.history)} goes on with it",
-            )
 
     def stop(self, step: Step) -> KbuildError:
         """A step that ends the task, as an error."""
@@ -239,11 +228,6 @@ class Visit:
             )
         hint = step.hint.format(node=name) if step.hint else f"doit status, then doit rollback:{name}"
         return NodeRefused(f"{name} {step.why}", hint)
-
-
-def rollback_words(name: str, history: History) -> str:
-    """The task that goes on with a rollback, and its word where it needs one."""
-    return f"rollback:{name}" + (" to=previous" if history.leaving.get("to") == "previous" else "")
 
 
 def baseline_file(paths: Paths, node: str) -> Path:

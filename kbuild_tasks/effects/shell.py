@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from kbuild_tasks.core.errors import EVIDENCE_LINES, CommandFailed, KbuildError
+from kbuild_tasks.core.errors import EVIDENCE_LINES, CommandFailed, Interrupted, KbuildError
 
 LEFT_BEHIND = 4  # ticks
 _children: set[subprocess.Popen[bytes]] = set()
@@ -224,8 +224,8 @@ def _release(held: bool) -> None:
 
 
 def _refuse_if_stopping(argv: Sequence[str | Path]) -> None:
-    if _stopping.is_set() and not getattr(_permitted, "here", False):
-        raise KbuildError(f"{_name(argv)} was not started: the run is being stopped")
+    if stopping():
+        raise Interrupted(f"{_name(argv)} was not started: the run is being stopped")
 
 
 def end(child: subprocess.Popen[bytes], grace: float = 2.0) -> None:
@@ -238,6 +238,11 @@ def end(child: subprocess.Popen[bytes], grace: float = 2.0) -> None:
         child.wait(grace)
 
 
+def stopping() -> bool:
+    """Whether the calling thread's children are being ended: how one ended then tells nothing."""
+    return _stopping.is_set() and not getattr(_permitted, "here", False)
+
+
 def stop_all() -> None:
     """End every child of this process and refuse new ones but to permit()ted threads; called when a run is
     interrupted: a stage between two programs must not start the second one."""
@@ -248,11 +253,6 @@ def stop_all() -> None:
         _signal_group(child, signal.SIGTERM)
     for child in running:
         end(child)
-
-
-def stopping() -> bool:
-    """Whether stop_all() was called: what fails from then on says nothing of the world."""
-    return _stopping.is_set()
 
 
 def permit() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from kbuild_tasks.core import diagnosis
 from kbuild_tasks.core.diagnosis import Sight
-from kbuild_tasks.core.errors import KbuildError, NodeRefused, NodeUnreachable
+from kbuild_tasks.core.errors import Interrupted, KbuildError, NodeRefused, NodeUnreachable
 from kbuild_tasks.effects import clock, reach
 from kbuild_tasks.effects.rollout import Visit, observe
 
@@ -26,12 +26,13 @@ class NotBack(NodeUnreachable):
 
 @dataclass
 class Wait:
-    """What was seen so far, and when: in seconds since this began, which is right before the reboot is asked for. Where
-    an earlier run has asked, that was so many seconds `before`; this run's patience counts from its own beginning."""
+    """What was seen so far, and when: in seconds since this began, right before the reboot is asked for. Where an
+    earlier run has asked, that was so many seconds `before`; the patience of this run counts from its own beginning."""
 
     visit: Visit
     boot_id: str  # of before
     before: float = 0.0
+    again: str = "doit rollout"  # what goes on, should it not come back
     started: float = field(default_factory=lambda: clock.monotonic())
     sights: list[Sight] = field(default_factory=list)
 
@@ -59,7 +60,7 @@ class Wait:
             if self.waited > limit:
                 where = f"{visit.node.address} port {visit.node.port}"
                 told, hint = diagnosis.not_back(
-                    self.sights, self.waited, where, visit.data.get("from", "its old kernel")
+                    self.sights, self.waited, where, visit.data.get("from", "its old kernel"), self.again
                 )
                 evidence = [sight.told for sight in self.sights[-1:] if sight.told]
                 raise NotBack(f"{visit.node.name} {told}", hint, evidence=evidence)
@@ -78,6 +79,8 @@ class Wait:
             what = diagnosis.sight_of("\n".join([error.message, *error.evidence]))
             self._saw(what, error.message, error.hint or "")
             return None
+        except Interrupted:
+            raise
         except NodeRefused as error:
             self._saw(diagnosis.SUDO, error.message)
             return None

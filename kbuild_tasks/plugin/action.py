@@ -18,7 +18,6 @@ from doit.exceptions import TaskFailed
 
 from kbuild_tasks.core.errors import KbuildError
 from kbuild_tasks.core.model import Outcome
-from kbuild_tasks.plugin import interrupt
 
 
 class StageFailed(TaskFailed):
@@ -61,9 +60,9 @@ class StageAction(BaseAction):
             outcome = self._work()
         except KbuildError as error:
             self.values = {"seconds": time.monotonic() - started}
-            return StageFailed(self._cut() or error)
+            return StageFailed(error)
         except OSError as error:
-            return StageFailed(self._cut() or self._from_os(error))
+            return StageFailed(self._from_os(error))
         except Exception as error:
             return StageFailed(self._bug(error))
         self.values = {
@@ -76,12 +75,6 @@ class StageAction(BaseAction):
         }
         self.result = outcome.message
         return True
-
-    def _cut(self) -> KbuildError | None:
-        """What fails once the run is being ended says nothing of the world: a node is not lost whose ssh we killed."""
-        if interrupt.received is None:
-            return None
-        return KbuildError(f"{self._name} was cut short by signal {interrupt.received}")
 
     def _from_os(self, error: OSError) -> KbuildError:
         """No space, no permission, a read-only disk: told by what the system says of it."""

@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from kbuild_tasks.core.errors import KbuildError
+from kbuild_tasks.core.errors import KbuildError, NodeUnreachable
 from kbuild_tasks.core.model import Node, Outcome
 from kbuild_tasks.effects.files import read_record
 
@@ -21,10 +21,12 @@ class Nodes:
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
         self.entered: set[str] = set()
+        self.touched = False  # whether this run asked any node to enter build mode, or to leave it
 
     def enter(self, task: str, node: Node) -> Outcome:
         """prepare:<node>. Before it is asked it counts as entered: its answer may be lost."""
         self.entered.add(node.name)
+        self.touched = True
         outcome = self._pipeline.act(task, node)
         facts = read_record(self._pipeline.project.paths.facts(node.name))
         if not (facts.get("reached") or facts.get("unsure")):
@@ -33,19 +35,28 @@ class Nodes:
 
     def leave(self, everywhere: bool) -> list[str]:
         """Put back the nodes that this run prepared, or all (a run that was interrupted may have left one half-way);
-        what went wrong, a line a node.
+        what went wrong, a line a node. A run that has to do with no build mode, a roll-out say, asks nobody; one that
+        is rebooting as it was told leaves build mode by that.
 
         Called when a run ends (plugin/record.py), not as doit's teardown: doit runs those in every thread that finds
         no more work (MRunner.execute_task_subprocess), so `doit compile` would lose its workers while it compiles.
         """
+        if not self.touched:
+            return []
         active = self._pipeline.project.cluster.active
         left = self._leave_all([node for node in active if everywhere or node.name in self.entered], tree=False)
-        failed = [told for told in left.values() if isinstance(told, KbuildError)]
+        rebooting = self._pipeline.rollout.rebooting()
+        failed = [
+            told
+            for name, told in left.items()
+            if isinstance(told, KbuildError) and not (isinstance(told, NodeUnreachable) and name in rebooting)
+        ]
         return [f"not released: {error.message}; {error.hint or 'later: doit release'}" for error in failed]
 
     def release_all(self) -> Outcome:
         """The task `release`. Raises KbuildError."""
         self._pipeline.take_lock()
+        self.touched = True
         left = self._leave_all(self._pipeline.project.cluster.active, tree=True)
         failed = {name: told for name, told in left.items() if isinstance(told, KbuildError)}
         if failed:

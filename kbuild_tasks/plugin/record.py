@@ -18,10 +18,9 @@ from doit.task import Task
 from kbuild_tasks.core.errors import EVIDENCE_LINES
 from kbuild_tasks.effects import lock, shell
 from kbuild_tasks.effects.files import write_json
-from kbuild_tasks.plugin import interrupt, run
+from kbuild_tasks.plugin import interrupt
 from kbuild_tasks.plugin.action import StageFailed
 from kbuild_tasks.plugin.stream import Guarded, warn
-from kbuild_tasks.plugin.words import ROLLOUT
 
 ON_EACH_NODE = ("prepare", "sync")  # what is told of them no power cut can make matter: the next run does them again
 
@@ -119,8 +118,7 @@ class Recorder:
         if cut:
             shell.stop_all()
         if self.acted and lock.held(self.pipeline.project.paths.build / ".lock"):  # else the nodes are another run's
-            # A roll-out puts none into build mode, and a node that reboots as it was told to is not missed.
-            for line in self.pipeline.nodes.leave(cut and not run.asked_only(ROLLOUT)):
+            for line in self.pipeline.nodes.leave(cut):
                 self.warn(line)
         self.failed = self.failed or (error is not None and interrupt.received is None)
         if cut or self.failed or self._any_failed():

@@ -25,7 +25,6 @@ from doit.task import Task
 from kbuild_tasks.core.errors import EVIDENCE_LINES
 from kbuild_tasks.core.visible import visible
 from kbuild_tasks.plugin import interrupt
-from kbuild_tasks.plugin import run as command_line
 from kbuild_tasks.plugin.action import StageFailed
 from kbuild_tasks.plugin.rollout import WORDS, RolloutTasks
 
@@ -116,12 +115,10 @@ class Reporter(ConsoleReporter):
 
     def complete_run(self) -> None:
         if interrupt.received is not None:
-            self.write(
-                f"\n  ended by signal {interrupt.received}; what is done is kept: {command_line.command()} goes on\n"
-            )
+            from kbuild_tasks.plugin.interrupted import told
+
+            self.write("\n" + "".join(f"  {line}\n" for line in told(interrupt.received, self.closure, self._rollout)))
         self._table()
-        if interrupt.received is not None:
-            self._left_on_the_way()
         for message in self.runtime_errors:
             self.write(f"{message}\n")
         self.outstream.flush()
@@ -144,14 +141,6 @@ class Reporter(ConsoleReporter):
         from kbuild_tasks.plugin.tasks import current
 
         self.write("\n" + "".join(f"  {line}\n" for line in summary(current(), run)))
-
-    def _left_on_the_way(self) -> None:
-        """After Ctrl-C: what becomes of a node by itself that is between two kernels."""
-        if self._rollout.run:
-            from kbuild_tasks.plugin.rollout_status import left_on_the_way
-            from kbuild_tasks.plugin.tasks import current
-
-            self.write("".join(f"  {line}\n" for line in left_on_the_way(current())))
 
     def _group(self, task: Task) -> None:
         """A group (sync, prepare) is told in one line when all of it was fresh: seven nodes, one line. Where only some

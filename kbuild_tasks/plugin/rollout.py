@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -166,6 +166,18 @@ class RolloutTasks:
                 return stage, why[0]
         return None
 
+    def rebooting(self) -> list[str]:
+        """Nodes that this run has asked to reboot, as far as their journals tell, and that are not back."""
+        return [name for name, state in self.states(self.names).items() if state in ("REBOOTING", "ROLLING_BACK")]
+
+    def states(self, names: Sequence[str]) -> dict[str, str]:
+        """Node -> how far this run's build is there, as its journal tells; {} of a run that has to do with no node."""
+        if self.run is None:
+            return {}
+        from kbuild_tasks.plugin.rollout_status import states
+
+        return states(self.pipeline.project.paths, names, self.run.build.build)
+
     def is_rollout(self, task: str) -> bool:
         verb, colon, name = task.partition(":")
         return bool(colon) and verb in TASKS and name in self.pipeline.project.cluster.nodes
@@ -175,7 +187,4 @@ class RolloutTasks:
         verb, _, name = task.partition(":")
         if verb not in VERBS or not self.run:
             return ""
-        from kbuild_tasks.plugin.rollout_status import states
-
-        told = states(self.pipeline.project.paths, [n for n in self.names if n != name], self.run.build.build)
-        return halted(told)
+        return halted(self.states([other for other in self.names if other != name]))

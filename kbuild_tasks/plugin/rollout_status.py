@@ -11,14 +11,13 @@ from kbuild_tasks.core import answers, nodestate, prune, rollout_table
 from kbuild_tasks.core.errors import KbuildError
 from kbuild_tasks.core.history import AFTER_ARMING, ENDED, History, fold
 from kbuild_tasks.core.model import Cluster
-from kbuild_tasks.core.progress import duration
 from kbuild_tasks.core.rollout import Build, taking_part
 from kbuild_tasks.core.rollout_table import Row
 from kbuild_tasks.core.when import when
 from kbuild_tasks.effects import artifacts, journal, lease
 from kbuild_tasks.effects.context import Paths
 from kbuild_tasks.effects.files import read_record
-from kbuild_tasks.effects.rollout import Run, journal_file, observe, rollback_words, seen_file
+from kbuild_tasks.effects.rollout import Run, journal_file, observe, seen_file
 from kbuild_tasks.plugin.plan import Step
 from kbuild_tasks.plugin.tasks import Pipeline
 
@@ -36,20 +35,25 @@ WORDS = {
     "UNCORDONED": "verified",
     "FELL_BACK": "fell back",
     "HELD": "held",
+    "ROLLING_BACK": "rolling back",
     "ROLLED_BACK": "rolled back",
 }
 
 
 def states(paths: Paths, names: Iterable[str], build: str) -> dict[str, str]:
-    """node -> the state of this build there, "" for one that nothing was done to."""
+    """node -> the state of this build there, "" for one that nothing was done to, HELD for one that was stopped,
+    ROLLING_BACK for one that is, whatever build it is of."""
     found = {}
     for name in names:
         try:
             history = fold(journal.read(journal_file(paths, name)))
         except (KbuildError, OSError):
-            found[name] = "damaged"
+            found[name] = "DAMAGED"
             continue
-        found[name] = ("HELD" if history.held else history.state) if history.build == build else ""
+        state = "HELD" if history.held else history.state
+        if history.build != build:  # what was done there was for another one; it may have failed here before
+            state = "HELD" if build in history.failed else ""
+        found[name] = "ROLLING_BACK" if history.back is not None else state
     return found
 
 
@@ -111,10 +115,12 @@ def _node(paths: Paths, name: str, build: Build | None, unreached: str) -> dict[
         value |= {"trial": release or value["trial"] or history.build, "trial_build": history.build}
     value |= {
         "state": _state(history, build, answer),
-        "since": history.since or None,
+        "since": history.back.at if history.back is not None else history.since or None,
         "why": _why(name, history, build, unreached),
     }
     value |= {"build": history.build or None, "step": history.state or None}
+    if history.back is not None:
+        value["step"] = history.back.state
     return value
 
 
@@ -133,8 +139,8 @@ def kept(paths: Paths, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _state(history: History, build: Build | None, answer: Mapping[str, Any]) -> str:
     running = answer.get("release")
-    if history.leaving:
-        return "rolling back"
+    if history.back is not None:
+        return WORDS["ROLLING_BACK"]
     if history.held:
         return WORDS["HELD"]
     if not history.state:
@@ -150,8 +156,9 @@ def _state(history: History, build: Build | None, answer: Mapping[str, Any]) -> 
 
 
 def _why(name: str, history: History, build: Build | None, unreached: str) -> str | None:
-    if history.leaving:
-        told = f"doit {rollback_words(name, history)} goes on with it"
+    if history.back is not None:
+        word = " to=previous" if history.back_to == "previous" else ""
+        told = f"{history.back.note}; doit rollback:{name}{word} goes on with it"
         return f"{unreached}; {told}" if unreached else told
     if unreached:
         return unreached
@@ -192,31 +199,6 @@ def render(value: dict[str, dict[str, Any]]) -> str:
     return "".join(f"  {line}\n" for line in rollout_table.status(rows(value)))
 
 
-def left_on_the_way(pipeline: Pipeline) -> list[str]:
-    """Of a run that was cut short: a line for each node between two kernels, and what becomes of it by itself."""
-    from kbuild_tasks.stages.reboot import trial_seconds
-
-    limit = duration(trial_seconds(pipeline.project.cluster.rollout))
-    lines = []
-    for name in pipeline.rollout.names:
-        try:
-            history = fold(journal.read(journal_file(pipeline.project.paths, name)))
-        except (KbuildError, OSError):
-            continue
-        if history.leaving:
-            lines.append(f"{name} is being rolled back: it boots its {history.leaving.get('to')} kernel by itself")
-        elif history.held:
-            continue
-        elif history.state == "ARMED":
-            lines.append(f"{name} is armed: its next boot, whoever asks for it, tries build {history.build} once")
-        elif history.state in AFTER_ARMING:
-            lines.append(
-                f"{name} tries build {history.build}: {limit} after its boot it goes back to its old kernel "
-                "by itself, where nobody has verified the new one"
-            )
-    return lines
-
-
 def summary(pipeline: Pipeline, run: Run) -> list[str]:
     """The table at the end of a run: the nodes of that run."""
     value = status(pipeline)
@@ -229,38 +211,35 @@ def summary(pipeline: Pipeline, run: Run) -> list[str]:
 
 def plan(pipeline: Pipeline) -> list[Step]:
     """What `doit rollout` would do on each node, as far as journal and last observation tell."""
-    project = pipeline.project
-    build = artifacts.known(project.paths)
+    paths = pipeline.project.paths
+    build = artifacts.known(paths)
+    steps = [step for name in pipeline.rollout.names if (step := _plan(paths, name, build))]
+    if build is None or pipeline.rollout.only:
+        return steps
+    cluster = pipeline.project.cluster
+    held = [Step(f"deploy:{name}", "hold", [f"hold: true in {cluster.source}"]) for name in on_hold(cluster)]
+    return steps + held
+
+
+def _plan(paths: Paths, name: str, build: Build | None) -> Step | None:
+    try:
+        history = fold(journal.read(journal_file(paths, name)))
+    except (KbuildError, OSError) as error:
+        return Step(f"deploy:{name}", "broken", [str(error)]) if build else None
+    if history.back is not None:  # also where there is nothing to roll out
+        step = nodestate.decide(history, nodestate.Seen("", ""), build or Build("", ""))
+        return Step(f"deploy:{name}", "held", [f"{step.why}: {(step.hint or '').format(node=name)}"])
     if build is None:
-        return []
-    steps = []
-    for name in pipeline.rollout.names:
-        try:
-            history = fold(journal.read(journal_file(project.paths, name)))
-        except (KbuildError, OSError) as error:
-            steps.append(Step(f"deploy:{name}", "broken", [str(error)]))
-            continue
-        if history.leaving:
-            words = rollback_words(name, history)
-            steps.append(Step(f"deploy:{name}", "held", [f"its rollback was cut short: doit {words} goes on with it"]))
-            continue
-        _, answer = kept(project.paths, name)
-        if not answer:
-            steps.append(Step(f"deploy:{name}", "run", [f"{build.named}; it was never asked"]))
-            continue
-        step = nodestate.decide(history, nodestate.seen(answer), build)
-        if step.act == nodestate.Act.DONE:
-            steps.append(Step(f"deploy:{name}", "fresh", [f"runs {build.named}, verified"]))
-        elif step.act in (nodestate.Act.DENIED, nodestate.Act.REFUSE):
-            steps.append(Step(f"deploy:{name}", "held", [step.why]))
-        elif step.act in (nodestate.Act.STAGE, nodestate.Act.INSTALL, nodestate.Act.BOOTFILES):
-            steps.append(Step(f"deploy:{name}", "run", [f"{build.named} over {answer.get('release')}"]))
-        else:
-            verb = "verify" if history.state in ("BACK", "VERIFIED", "VERIFIED2", "COMMITTED") else "reboot"
-            steps.append(Step(f"{verb}:{name}", "run", [f"goes on at {history.state}"]))
-    if not pipeline.rollout.only:
-        steps += [
-            Step(f"deploy:{name}", "hold", [f"hold: true in {project.cluster.source}"])
-            for name in on_hold(project.cluster)
-        ]
-    return steps
+        return None
+    _, answer = kept(paths, name)
+    if not answer:
+        return Step(f"deploy:{name}", "run", [f"{build.named}; it was never asked"])
+    step = nodestate.decide(history, nodestate.seen(answer), build)
+    if step.act == nodestate.Act.DONE:
+        return Step(f"deploy:{name}", "fresh", [f"runs {build.named}, verified"])
+    if step.act in (nodestate.Act.DENIED, nodestate.Act.REFUSE):
+        return Step(f"deploy:{name}", "held", [step.why])
+    if step.act in (nodestate.Act.STAGE, nodestate.Act.INSTALL, nodestate.Act.BOOTFILES):
+        return Step(f"deploy:{name}", "run", [f"{build.named} over {answer.get('release')}"])
+    verb = "verify" if history.state in ("BACK", "VERIFIED", "VERIFIED2", "COMMITTED") else "reboot"
+    return Step(f"{verb}:{name}", "run", [f"goes on at {history.state}"])

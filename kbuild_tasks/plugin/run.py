@@ -71,16 +71,6 @@ class Run(Usage, DoitRun):
         return status or int(recorded.latest is not None and recorded.latest.out.failed)
 
 
-def command() -> str:
-    """What was typed, but for options: the tasks and their words, to be typed again."""
-    import shlex
-
-    from doit import doit_cmd
-
-    words = [f"{name}={value}" for name, value in (doit_cmd._CMDLINE_VARS or {}).items()]
-    return shlex.join(["doit", *asked, *words])
-
-
 def asked_only(verbs: Collection[str]) -> bool:
     """Whether this is a run of such tasks alone: `doit release`, `doit prepare:kubenode2`."""
     return bool(asked) and all(task.partition(":")[0] in verbs for task in asked)

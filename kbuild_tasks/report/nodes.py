@@ -24,6 +24,7 @@ STEPS = {
     "UNCORDONED": "done",
     "FELL_BACK": "fell back",
     "HELD": "held",
+    "ROLLING_BACK": "rolling back",
     "ROLLED_BACK": "rolled back",
     "ALLOWED": "allowed",
 }
@@ -36,7 +37,7 @@ def rollout(told: Material) -> Html:
     rows = []
     for node, entry in told.rollout.items():
         journal = [r for r in told.journals.get(node, ()) if isinstance(r, Mapping)]
-        last = journal[-1].get("build") if journal else None
+        last = next((record["build"] for record in reversed(journal) if record.get("build")), None)
         own = [record for record in journal if record.get("build") == last]
         why = tag("div", entry["why"], class_="why") if entry.get("why") else None
         rows.append(

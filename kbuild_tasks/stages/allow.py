@@ -13,6 +13,8 @@ from kbuild_tasks.effects.rollout import Visit
 def run(ctx: Context) -> Outcome:
     """Raises NodeRefused while the node still runs the trial that failed."""
     visit = Visit(ctx)
+    if visit.history.back is not None:  # what it shows now is no end of it, and it may be down
+        raise visit.stop(visit.next())
     visit.look(anew=True)
     build = visit.build.build
     why = visit.history.failed.get(build) or visit.seen.denied.get(build)

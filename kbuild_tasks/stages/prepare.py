@@ -23,7 +23,7 @@ import time
 from typing import Any
 
 from kbuild_tasks.core import buildmode
-from kbuild_tasks.core.errors import CommandFailed, KbuildError, NodeRefused, NodeUnreachable
+from kbuild_tasks.core.errors import CommandFailed, Interrupted, KbuildError, NodeRefused, NodeUnreachable
 from kbuild_tasks.core.model import DISTCC_PORT, STATE_DIR, Node, Outcome
 from kbuild_tasks.effects import compiler, lock, owner, quarantine
 from kbuild_tasks.effects import node as remote
@@ -49,6 +49,9 @@ def run(ctx: Context) -> Outcome:
                 f"{node.name} compiles nothing: {quarantine.since(out[node.name])}", f"doit trust:{node.name}"
             )
         _enter(ctx, node, record)
+    except Interrupted as error:
+        record["why"] = error.message
+        raise
     except (NodeUnreachable, NodeRefused, CommandFailed) as error:
         late = isinstance(error, NodeUnreachable) and time.time() - record["at"] >= DEADLINE
         record |= {"why": error.message, "hint": error.hint, "unsure": late}

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from kbuild_tasks.core import window
-from kbuild_tasks.core.errors import KbuildError, NodeRefused, NodeUnreachable
+from kbuild_tasks.core.errors import Interrupted, KbuildError, NodeRefused, NodeUnreachable
 from kbuild_tasks.core.history import AFTER_ARMING
 from kbuild_tasks.core.model import Outcome, Rollout
 from kbuild_tasks.core.nodestate import Act
@@ -36,7 +36,6 @@ BEHIND = (Act.VERIFY, Act.SETTLE, Act.COMMIT, Act.UNCORDON)
 def run(ctx: Context) -> Outcome:
     """Raises KbuildError: not now (window, quorum, another node is down), or the node came back wrong or not at all."""
     visit = Visit(ctx)
-    visit.refuse_while_rolled_back()
     told, said = "", ""
     emptied = False  # by this run
     if visit.state == "REBOOTING":  # killed while it was on its way: it may be down now
@@ -138,7 +137,7 @@ def _arm(visit: Visit) -> None:
     kubelet = k3s.stop(visit) if visit.node.k3s else {}
     visit.say("arming")
     values: dict[str, str | int] = {"build": build.build, "panic": rollout.panic_timeout}
-    answer = visit.act("arm", {**values, "timeout": trial_seconds(rollout)})
+    answer = visit.act("arm", {**values, "timeout": unseen(rollout)})
     default = answer.get("default")
     if answer.get("armed") != build.entry or not default or default == build.entry:
         raise NodeRefused(f"{visit.node.name} did not arm the trial (armed {answer.get('armed')}, default {default})",
@@ -147,9 +146,10 @@ def _arm(visit: Visit) -> None:
     visit.seen = dataclasses.replace(visit.seen, armed=build.entry)  # as the helper read it back
 
 
-def trial_seconds(rollout: Rollout) -> int:
-    """Seconds after its boot in which a trial has to be verified; then the node goes back by itself."""
-    return rollout.reboot_timeout + rollout.settle + UNSEEN + 2 * commands.LIMIT * len(rollout.verify_commands)
+def unseen(rollout: Rollout) -> int:
+    """Seconds after its boot in which a trial must be verified, else it goes back by itself."""
+    commanded = 2 * commands.LIMIT * len(rollout.verify_commands)
+    return rollout.reboot_timeout + rollout.settle + UNSEEN + commanded
 
 
 def _commit_to_it(visit: Visit) -> None:
@@ -165,6 +165,8 @@ def _carefully(act: Callable[[Visit], T], visit: Visit) -> T:
     """A step before the reboot; where it fails, the node is left as it was: disarmed, k3s running, not cordoned."""
     try:
         return act(visit)
+    except Interrupted:  # as after a kill: the next run goes on, and puts right what is half done
+        raise
     except KbuildError as error:
         raise _taken_back(visit, error) from None
     except OSError as error:  # the journal's disk is full, say

@@ -33,7 +33,6 @@ PROBE = 300  # modprobe of a long list, and all modules read, on a small board
 def run(ctx: Context) -> Outcome:
     """Raises KbuildError: a check failed, or the node went down again."""
     visit = Visit(ctx)
-    visit.refuse_while_rolled_back()
     if visit.state in AFTER_ARMING:
         _look(visit, anew=False)
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import threading
@@ -12,8 +13,10 @@ from typing import Any
 
 import pytest
 
-from kbuild_tasks.core.errors import CommandFailed, KbuildError
-from kbuild_tasks.effects import shell
+from kbuild_tasks.core.errors import CommandFailed, Interrupted, KbuildError
+from kbuild_tasks.core.model import Node
+from kbuild_tasks.effects import node as remote
+from kbuild_tasks.effects import node_stream, shell, ssh
 
 
 @pytest.fixture
@@ -32,6 +35,30 @@ def test_children_end_and_none_follows_but_of_the_clean_up(stopped: None) -> Non
         with pytest.raises(KbuildError, match="was not started: the run is being stopped"):
             stage.submit(shell.run, ["true"]).result(10)
         assert clean_up.submit(shell.run, ["true"]).result(10).code == 0
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_that_we_cut_short_is_no_lost_node(
+    stream: bool, stopped: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ssh that is told to end gives 255, as where a connection broke."""
+    monkeypatch.setattr(remote, "new_word", lambda: "word")
+    begun = tmp_path / "begun"
+    script = f"trap 'exit 255' TERM; echo; echo '@@word start'; : >'{begun}'; while :; do sleep 0.05; done"
+    monkeypatch.setattr(remote, "argv_of", lambda *_, **__: ["sh", "-c", script])
+    monkeypatch.setattr(ssh, "shared", lambda *_: contextlib.nullcontext())
+    cluster: Any = None
+    node = Node("n7", "10.0.0.10")
+    with ThreadPoolExecutor(1) as stage:
+        if stream:
+            asked: Any = stage.submit(node_stream.receive, cluster, node, "", {}, lambda answer: answer.read())
+        else:
+            asked = stage.submit(remote.ask, cluster, node, "")
+        while not begun.exists():
+            assert not asked.done()
+        shell.stop_all()
+        with pytest.raises(Interrupted, match="the work on n7 was interrupted"):
+            asked.result(10)
 
 
 def test_a_signal_in_the_moment_of_a_start_leaves_no_child(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,9 @@
 """A doit whose nodes are fakes (tests/fake_nodes.py) that outlive the process: their state is kept in build/world.json.
 
-FAKE_FAULTS="n7=panic" gives faults to nodes, FAKE_KILL=17 kills this process at the 17th point,
-FAKE_CTRL_C=arm sends a SIGINT at the first question of that kind, FAKE_REAL_SLEEP=1 makes pauses real, a thousandth as
-long. FAKE_COORDINATOR=1: n1 is a node as well, the machine that this process runs on: it
-ends by kill -9 when n1 goes down, and build/unit is what would start it again.
+FAKE_FAULTS="n7=panic" gives faults to nodes, FAKE_KILL=17 kills this process at the 17th point, FAKE_KILL_AT=ARMED
+when that is written down, FAKE_HANGS="n7=check" has an ssh at work there that does not end by itself,
+FAKE_REAL_SLEEP=1 makes pauses real, a thousandth as long (100: a tenth). FAKE_COORDINATOR=1: n1 is a node as well, the
+machine that this process runs on: it ends by kill -9 when n1 goes down, and build/unit is what would start it again.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from kbuild_tasks.core.errors import KbuildError, NodeUnreachable
-from kbuild_tasks.effects import clock, helper, shell
+from kbuild_tasks.effects import clock, helper, journal
 from tests import fake_nodes
 
 
@@ -63,37 +62,51 @@ def install(root: Path) -> None:
     ask = helper.ask
 
     def saving(*args: Any, **more: Any) -> Any:
-        if shell.stopping():
-            raise KbuildError("ssh was not started: the run is being stopped")
         with guard:
             try:
                 return ask(*args, **more)
             finally:
                 save(world, saved)
-                if args[2] == os.environ.get("FAKE_CTRL_C"):
-                    interrupted(args[1].name)
 
     helper.ask = saving  # type: ignore[assignment]
+    append = journal.Journal.append
+
+    def appending(file: Any, build: str, state: str, *args: Any) -> Any:
+        written = append(file, build, state, *args)
+        if state == os.environ.get("FAKE_KILL_AT"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return written
+
+    journal.Journal.append = appending  # type: ignore[method-assign]
+    if hangs := os.environ.get("FAKE_HANGS"):
+        helper.ask = hanging(world, *hangs.split("="))  # type: ignore[assignment]
     if os.environ.get("FAKE_COORDINATOR"):
         on_this_machine(world, saved)
-    if os.environ.get("FAKE_REAL_SLEEP"):
+    if part := float(os.environ.get("FAKE_REAL_SLEEP", 0)):
         sleep = clock.sleep
 
         def slowly(seconds: float) -> None:
-            time.sleep(seconds / 1000)
+            time.sleep(seconds * part / 1000)
             with guard:
                 sleep(seconds)
 
         clock.sleep = slowly  # type: ignore[assignment]
 
 
-def interrupted(name: str) -> None:
-    """Ctrl-C while this is asked: the ssh is killed, and its end looks like the node's."""
-    os.kill(os.getpid(), signal.SIGINT)
-    for _ in range(1000):
-        if shell.stopping():
-            raise NodeUnreachable(f"{name} was lost", "is it switched on?")
-        time.sleep(0.01)
+def hanging(world: Forever, name: str, wanted: str) -> Any:
+    """helper.ask, with an ssh that has begun to ask this verb, and ends as ssh does where it is told to end."""
+    from kbuild_tasks.effects import node as remote
+
+    ask = helper.ask
+
+    def hang(cluster: Any, node: Any, verb: str, *args: Any, **more: Any) -> Any:
+        if (node.name, verb) != (name, wanted):
+            return ask(cluster, node, verb, *args, **more)
+        word = remote.new_word()
+        ssh = f"trap 'exit 255' TERM INT; echo; echo '@@{word} start'; : >build/hangs; while :; do sleep 0.05; done"
+        return remote.converse(cluster, node, ["sh", "-c", ssh], b"", word, 60)
+
+    return hang
 
 
 def save(world: Forever, path: Path) -> None:

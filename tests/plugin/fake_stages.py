@@ -5,6 +5,7 @@ FAKE_SLEEP="patch:5" sleeps in a child process, FAKE_FAIL="compile" fails, FAKE_
 should raise. Each run() appends its name to build/trace. FAKE_TREE=1 makes a tree in workdir, which the real stages'
 lost() then look at; with FAKE_PKGBUILD=1 every stage asks for the PKGBUILD. FAKE_BARE=1: extract has no file of its
 own, as the real one of a source that does not lie beside the PKGBUILD. FAKE_AT: what the clock says in prepare.
+FAKE_STAYS="n2" refuses to leave build mode, FAKE_AWAY="n2 n3" do not answer then.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import time
 import types
 from pathlib import Path
 
-from kbuild_tasks.core.errors import KbuildError, NodeRefused
+from kbuild_tasks.core.errors import KbuildError, NodeRefused, NodeUnreachable
 from kbuild_tasks.core.model import Inputs, Outcome
 from kbuild_tasks.effects import places, shell
 from kbuild_tasks.effects.files import sha256_file, sha256_text, write_json
@@ -122,6 +123,8 @@ def _release(context, node, *, tree) -> str:
         _trace(context, "releasing")
         shell.run(["sleep", seconds])
     _trace(context, f"release:{node.name}" + (":tree" if tree else ""))
+    if node.name in os.environ.get("FAKE_AWAY", "").split():
+        raise NodeUnreachable(f"{node.name} does not answer")
     if node.name == os.environ.get("FAKE_STAYS"):
         raise NodeRefused(f"{node.name} cannot unmount it: it is in use", "end what works there, then: doit release")
     return f"{node.name} left build mode"

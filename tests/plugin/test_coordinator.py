@@ -101,7 +101,7 @@ def test_its_own_rollback_finishes_as_well(ready: Workbench) -> None:
     run = ready.start("rollback:n1", "to=previous", **ENV)
     out, _ = run.communicate(timeout=120)
     assert run.returncode == -signal.SIGKILL, out
-    assert last(ready, "n1") == "UNCORDONED" and boots(ready)["n1"][-1] == "old"
+    assert last(ready, "n1") == "ROLLING_BACK" and boots(ready)["n1"][-1] == "old"
     done = comes_again(ready)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "runs its previous 6.1.190-cluster" in done.stdout

@@ -37,7 +37,7 @@ def released(trace: list[str]) -> bool:
 
 
 def test_a_reader_that_went_away_ends_the_run_quietly(bench) -> None:
-    status, told = in_shell(bench, '"$@" | head -1; exit ${PIPESTATUS[0]}', FAKE_SLEEP="patch=1")
+    status, told = in_shell(bench, '"$@" prepare package | head -1; exit ${PIPESTATUS[0]}', FAKE_SLEEP="patch=1")
     trace = bench.trace()
     assert (status, told) == (128 + signal.SIGPIPE, "")
     assert last(bench)["result"] == f"ended by signal {signal.SIGPIPE:d}"

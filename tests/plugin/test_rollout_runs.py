@@ -197,46 +197,6 @@ def test_all_that_is_verified_is_of_before_the_edit(ready: Workbench) -> None:
     assert told in ready.doit("plan")
 
 
-@pytest.mark.parametrize(
-    ("verb", "state", "told"),
-    [
-        ("install", "copied", ""),
-        ("arm", "installed", ""),
-        (
-            "reboot",
-            "rebooting",
-            r"  n7 tries build [0-9a-f]{12}: 2\d min \d+ s after its boot it goes back to its old ker",
-        ),
-    ],
-)
-def test_ctrl_c_says_what_goes_on_and_blames_no_node(ready: Workbench, verb: str, state: str, told: str) -> None:
-    run = ready.start("rollout", "only=n7", FAKE_CTRL_C=verb)
-    out, _ = run.communicate(timeout=60)
-    assert run.returncode == 130, out
-    assert "ended by signal 2; what is done is kept: doit rollout only=n7 goes on\n" in out
-    assert "lost" not in out and "switched on" not in out and "not released" not in out and "Traceback" not in out
-    assert re.search(told, out), out
-    last = json.loads((ready.root / "build/last-run.json").read_text())["tasks"]
-    assert [entry["why"] for entry in last.values() if entry["state"] == "failed"] == [["ended by signal 2"]]
-    assert json.loads(ready.doit("status", "--json"))["rollout"]["n7"]["state"] == state
-    ready.doit("rollout", "only=n7")
-    assert boots(ready)["n7"] == [f"kbuild-{named(ready)}"]
-
-
-def test_ctrl_c_of_a_rollback_is_a_rollback_that_goes_on(ready: Workbench) -> None:
-    ready.doit("deploy", "reboot:n7")
-    run = ready.start("rollback:n7", FAKE_CTRL_C="reboot")
-    out, _ = run.communicate(timeout=60)
-    assert "what is done is kept: doit rollback:n7 goes on\n" in out
-    assert "  n7 is being rolled back: it boots its known-good kernel by itself\n" in out
-    assert re.search("n7 +.* rolling back +", ready.doit("status"))
-    assert "its rollback was cut short: doit rollback:n7 goes on with it" in ready.doit("plan")
-    out = ready.doit("rollout", check=1)
-    assert "n7 is being rolled back since " in out and "hint: doit rollback:n7 goes on with it" in out
-    ready.doit("rollback:n7")
-    assert "cut short" not in ready.doit("plan")
-
-
 def test_who_takes_no_part_is_named(ready: Workbench) -> None:
     ready.edit("cluster.yaml", "n3: {address: 10.0.0.12}", "n3: {address: 10.0.0.12, hold: true}")
     plan = ready.doit("plan")

@@ -13,7 +13,7 @@ import pytest
 from kbuild_tasks.core.errors import KbuildError, NodeRefused
 from kbuild_tasks.effects import clock, helper, journal
 from kbuild_tasks.effects.rollout import seen_file
-from tests.fake_nodes import Killed, World
+from tests.fake_nodes import World
 from tests.stages.test_rollout_down import killed_before_it_asked
 from tests.stages.test_rollout_stages import FakeKubernetes, act, k3s, refused, states
 
@@ -52,112 +52,6 @@ def test_a_node_that_nothing_was_done_to_stops_no_rollback(tmp_path: Path, monke
     assert world.nodes["n7"].log == [], "nothing is written there"
     world.nodes["n7"].lies["observe"] = lambda answer: answer | {"damaged": ["known-good"]}
     assert "has no known-good kernel on record" in refused(world, "rollback").message
-
-
-def cut_short_when_it_has_asked(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A rollback that is killed right after its node was told to reboot."""
-    ask = helper.ask
-
-    def dies(cluster: Any, node: Any, verb: str, *more: Any, **named: Any) -> Any:
-        answer = ask(cluster, node, verb, *more, **named)
-        if verb == "reboot":
-            raise Killed
-        return answer
-
-    with monkeypatch.context() as patch:
-        patch.setattr(helper, "ask", dies)
-        with pytest.raises(Killed):
-            act(world, "rollback")
-
-
-def told_of(world: World) -> tuple[dict[str, Any], list[str]]:
-    """What status and plan say of n7."""
-    import types
-
-    from kbuild_tasks.plugin import rollout_status
-
-    project = types.SimpleNamespace(cluster=world.cluster, paths=world.paths)
-    pipeline: Any = types.SimpleNamespace(project=project, rollout=types.SimpleNamespace(names=["n7"], only=()))
-    [step] = rollout_status.plan(pipeline)
-    return rollout_status.status(pipeline)["n7"], [step.state, *step.why]
-
-
-@pytest.mark.parametrize("tried", [True, False])
-def test_a_rollback_that_was_cut_short_is_known_and_goes_on(
-    tried: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """On trial, and on a verified kernel that is left for the one before."""
-    world = World(tmp_path, monkeypatch)
-    act(world, "deploy", "reboot", *(() if tried else ("verify",)))
-    word = ""
-    if not tried:
-        world.back_to, word = "previous", " to=previous"
-    cut_short_when_it_has_asked(world, monkeypatch)
-    status, plan = told_of(world)
-    assert (status["state"], status["why"]) == ("rolling back", f"doit rollback:n7{word} goes on with it")
-    assert plan == ["held", f"its rollback was cut short: doit rollback:n7{word} goes on with it"]
-    for verb in ("deploy", "reboot", "verify"):
-        error = refused(world, verb)
-        assert (
-            "n7 is being rolled back since " in error.message
-            and error.hint == f"doit rollback:n7{word} goes on with it"
-        )
-    world.time += 300
-    act(world, "rollback")
-    assert world.nodes["n7"].boots == [world.build.entry, "old"], "one reboot each way"
-    assert states(world)[-1] == "ROLLED_BACK" and told_of(world)[0]["state"] == "rolled back"
-
-
-def test_the_time_of_a_reboot_counts_from_when_it_was_asked_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """By a run that was killed; the next one begins while the node is away."""
-    world = World(tmp_path, monkeypatch)
-    act(world, "deploy")
-    ask = helper.ask
-
-    def dies(cluster: Any, node: Any, verb: str, *more: Any, **named: Any) -> Any:
-        answer = ask(cluster, node, verb, *more, **named)
-        if verb == "reboot":
-            raise Killed
-        return answer
-
-    with monkeypatch.context() as patch:
-        patch.setattr(helper, "ask", dies)
-        with pytest.raises(Killed):
-            act(world, "reboot")
-    world.time += 15
-    told = act(world, "reboot").message
-    seconds = int(told.split()[-2])
-    assert 20 <= seconds <= 25, told
-
-
-def test_nobody_else_goes_down_while_a_rollback_may_be_on_its_way(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    world = World(tmp_path, monkeypatch)
-    act(world, "deploy", "reboot")
-    act(world, "deploy", name="n3")
-    node = world.nodes["n7"]
-    cut_short_when_it_has_asked(world, monkeypatch)
-    node.goes = world.time + 600  # it is slow to go
-    assert "n3 is not rebooted while n7 may go down at any moment" in refused(world, "reboot", name="n3").message
-
-
-def test_a_rollback_from_a_kernel_that_is_nobodys_comes_to_an_end_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    world = World(tmp_path, monkeypatch)
-    act(world, "deploy", "reboot", "verify")
-    node = world.nodes["n7"]
-    node.running |= {"release": "6.0.1-rescue", "build_id": "e" * 40, "build": ""}
-    node.selected = "rescue"
-    cut_short_when_it_has_asked(world, monkeypatch)
-    assert told_of(world)[0]["state"] == "rolling back"
-    world.time += 300
-    assert "runs its known-good 6.1.192-cluster" in act(world, "rollback").message
-    assert states(world)[-2:] == ["ROLLING_BACK", "RETURNED"] and told_of(world)[0]["state"] == "verified"
-    assert world.nodes["n7"].deny == {}
 
 
 def full(monkeypatch: pytest.MonkeyPatch, state: str) -> list[str]:
