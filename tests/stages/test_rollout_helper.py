@@ -197,14 +197,15 @@ def test_back_to_the_one_before(cluster: Cluster) -> None:
     first, second = two_verified(cluster)
     cluster.back_to = "previous"
     outcome = cluster.act("rollback")
-    assert f"came back on its previous {NEW} after" in outcome.message
+    assert f"came back on its previous {NEW} (build " in outcome.message
     assert f"build {second.removeprefix('kbuild-')} is not tried again there" in outcome.message
     on_the_previous(cluster, first, second)
     assert cluster.states()[-1] == "ROLLED_BACK"
     assert "is not tried again there" in cluster.refused("deploy").message
     boots = len(cluster.boots)
     again = cluster.act("rollback")
-    assert again.message == f"runs its previous {NEW}" and again.run == {"state": "fresh"}
+    named = f"runs its previous {NEW} (build {first.removeprefix('kbuild-')})"
+    assert again.message == named and again.run == {"state": "fresh"}
     assert len(cluster.boots) == boots, "asked once more it does not go forward again"
     on_the_previous(cluster, first, second)
     cluster.back_to = "known-good"
