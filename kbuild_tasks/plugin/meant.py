@@ -7,6 +7,7 @@ meant.
 
 from __future__ import annotations
 
+import fnmatch
 import shlex
 import sys
 from collections.abc import Sequence
@@ -109,6 +110,9 @@ class Line:
         has_value = "=" not in self.words[at] and (name in words.MEANT_FOR or (ours and ours.type is not bool))
         end = at + 2 if has_value else at + 1
         rest = [*self.words[:at], *self.words[end:]]
+        if name in words.MEANT_FOR and task.partition(":")[0] not in words.MEANT_FOR[name]:
+            theirs = " ".join(words.MEANT_FOR[name])
+            return KbuildError(f"{task} has no option {flag}; {name}= belongs to {theirs}", f"doit help {task}")
         if name in words.MEANT_FOR:
             value = self.words[at].partition("=")[2] or "".join(self.words[at + 1 : end]) or "..."
             return KbuildError(f"{task} has no option {flag}: {name}= has no dashes", self.typed(rest, **{name: value}))
@@ -123,6 +127,8 @@ class Line:
         word = getattr(error, "not_found", None) or next(unknown, None)
         if word is None:
             return None
+        if "*" in word:
+            return self._pattern(word)
         if word in self.nodes:
             return self._node(word, f"{word} is a node, not a task")
         if ":" in word:
@@ -137,6 +143,15 @@ class Line:
             return self._node(near, f"{message}, did you mean the node {near}?")
         return KbuildError(message, LISTS)
 
+    def _pattern(self, word: str) -> KbuildError:
+        """One that selects nothing: doit would do nothing, and call that well."""
+        verb, colon, name = word.partition(":")
+        near = suggest.closest(verb, [task for task in self.tasks if ":" not in task]) if "*" not in verb else None
+        if near and fnmatch.filter(self.tasks, f"{near}{colon}{name}"):
+            right = f"{near}{colon}{name}"
+            return KbuildError(f"{word} matches no task, did you mean {right}?", self._with(word, right))
+        return KbuildError(f"{word} matches no task", "doit list --all names them")
+
     def _with(self, word: str, near: str) -> str:
         return self.typed([near if each == word else each for each in self.words])
 
@@ -149,9 +164,11 @@ class Line:
             return KbuildError(f"{message}; {why}", self._way(verb, node))
         if not self.is_run:
             return KbuildError(message, LISTS)
-        if verb in words.ROLLOUT:
+        named = [task for task in tasks if ":" in task]
+        if verb in words.ROLLOUT and not named:  # only= would leave out those that are named
             return KbuildError(message, self.typed(tasks or ["rollout"], only=",".join(nodes)))
-        named = [f"{task}:{each}" for task in tasks for each in nodes if f"{task}:{each}" in self.tasks]
+        verbs = dict.fromkeys(task.partition(":")[0] for task in tasks)
+        named += [f"{each}:{name}" for each in verbs for name in nodes if f"{each}:{name}" in self.tasks]
         return KbuildError(message, self.typed(named) if named else LISTS)
 
     def _sub_task(self, word: str) -> KbuildError:

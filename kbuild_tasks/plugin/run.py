@@ -22,6 +22,7 @@ from doit.cmd_info import Info as DoitInfo
 from doit.cmd_list import List as DoitList
 from doit.cmd_resetdep import ResetDep as DoitResetDep
 from doit.cmd_run import Run as DoitRun
+from doit.exceptions import InvalidCommand
 
 from kbuild_tasks.plugin.usage import Usage
 
@@ -47,6 +48,9 @@ class Run(Usage, DoitRun):
         pipeline = _loaded()
         if pipeline is None:
             return super()._execute(*args, **options)
+        if refused := self._refused(options):
+            sys.stderr.write(refused.render() + "\n")
+            return 3
         os.umask(0o022)  # makepkg's own: modes below the tree go into packages, made by make and by us as well
         from kbuild_tasks.plugin import interrupt
         from kbuild_tasks.plugin.record import around
@@ -69,6 +73,26 @@ class Run(Usage, DoitRun):
         if interrupt.received is not None:
             raise SystemExit(128 + interrupt.received)
         return status or int(recorded.latest is not None and recorded.latest.out.failed)
+
+    def _refused(self, options: dict[str, Any]) -> Any:
+        """What doit would take in silence, or with a traceback; None where all is well."""
+        from kbuild_tasks.core.errors import KbuildError
+        from kbuild_tasks.effects.files import unreadable
+
+        names = [task.name for task in self.task_list]
+        for before, word in zip(["", *asked], asked, strict=False):  # behind an option it may be its value
+            if "*" in word and "-" not in (word[0], before[:1]) and not fnmatch.filter(names, word):
+                raise InvalidCommand(not_found=word)
+        number = options.get("num_process") or 0
+        if number < 0:
+            return KbuildError(f"-n {number}: so few tasks at once are none", "doit help run")
+        options["num_process"] = min(number, len(names))  # a thread for each, whether there is work for it or not
+        if isinstance(options.get("outfile"), str):
+            try:
+                open(options["outfile"], "a").close()
+            except OSError as error:
+                return unreadable(error)
+        return None
 
 
 def asked_only(verbs: Collection[str]) -> bool:

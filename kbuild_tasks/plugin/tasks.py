@@ -68,7 +68,7 @@ class Pipeline:
         except KbuildError as error:
             raise InvalidDodoFile(error.render()) from None
         try:
-            words.check(run.asked)
+            words.check(run.asked, self.project.cluster.nodes)
             self.rollout = RolloutTasks(self, get_var("only"), get_var("to"), get_var("build"))
             self.adoption = Adoption(self, get_var("from"), get_var("project"), get_var("replace"))
         except KbuildError as error:

@@ -4,12 +4,15 @@ onyl=kubenode7`, or `only=$NODE` where NODE is empty, would mean every node. So 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import fnmatch
+import sys
+from collections.abc import Collection, Sequence
 
 from kbuild_tasks.core import suggest
 from kbuild_tasks.core.errors import ConfigError
 
 ROLLOUT = ("rollout", "deploy", "reboot", "verify", "rollback", "allow", "takeover", "prune")
+ONWARD = {"rollout", "deploy", "reboot", "verify"}
 MEANT_FOR = {  # word -> the tasks that heed it
     "only": ROLLOUT,
     "to": ("rollback",),
@@ -22,13 +25,22 @@ MEANS = {
 }
 
 
-def check(asked: Sequence[str]) -> None:
-    """Raises ConfigError. asked: the tasks of the command line."""
+def check(asked: Sequence[str], nodes: Collection[str] = ()) -> None:
+    """Raises ConfigError. asked: the tasks of the command line; nodes: whom a pattern may name."""
     from doit import doit_cmd
 
-    verbs = {task.partition(":")[0] for task in asked}
+    verbs = {verb for task in asked for verb in _verbs(task, nodes)}
+    if "rollback" in verbs and verbs & ONWARD:
+        raise ConfigError(
+            f"rollback with {' '.join(sorted(verbs & ONWARD))} in one command: which comes first is nobody's word",
+            "one after the other; doit rollback goes back",
+        )
     given = doit_cmd._CMDLINE_VARS or {}
     for name, value in given.items():
+        twice = [word.partition("=")[2] for word in sys.argv[1:] if word.startswith(f"{name}=")]
+        if name in MEANT_FOR and len(set(twice)) > 1:
+            one = f"{name}={','.join(twice)}" if name == "only" else f"{name}= once"
+            raise ConfigError(f"{name}= is given {len(twice)} times, and the last one alone would count", one)
         if name in MEANT_FOR and not [part for part in value.split(",") if part.strip()]:
             raise ConfigError(f"{name}= names nothing", f"leave it out, or say which: {name}=...")
         if not verbs & set(ROLLOUT):
@@ -42,3 +54,10 @@ def check(asked: Sequence[str]) -> None:
         if not verbs & set(MEANT_FOR[name]):
             asked_for, theirs = " ".join(sorted(verbs)), " ".join(MEANT_FOR[name])
             raise ConfigError(f"{name}={value} says nothing to {asked_for}", f"it belongs to {theirs}")
+
+
+def _verbs(task: str, nodes: Collection[str]) -> Collection[str]:
+    """The verb of a word; of a pattern ("roll*", "*:kubenode7"), each one that it selects a task of."""
+    if "*" not in task:
+        return (task.partition(":")[0],)
+    return [verb for verb in ROLLOUT if fnmatch.filter([verb, *(f"{verb}:{name}" for name in nodes)], task)]

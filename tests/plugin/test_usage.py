@@ -157,3 +157,42 @@ def test_a_task_beside_ours_is_suggested_too(bench: Workbench, tmp_path: Path) -
     assert "did you mean hello?" in both.doit("helo", check=3)
     assert "did you mean hello:world?" in both.doit("hello:wold", check=3)
     assert "only=" not in both.doit("hello:moon", "--help")
+
+
+@pytest.mark.parametrize(
+    ("line", "told", "hint"),
+    [
+        (["rolback:*"], "rolback:* matches no task, did you mean rollback:*?", "doit 'rollback:*'"),
+        (["rollback:kuben8*"], "rollback:kuben8* matches no task", "doit list --all names them"),
+        (["zzz*"], "zzz* matches no task", "doit list --all names them"),
+        (["deploy:n2", "kubenode7"], "kubenode7 is a node, not a task", "doit deploy:n2 deploy:kubenode7"),
+        (["rollout", "--to", "previous"], "rollout has no option --to; to= belongs to rollback", "doit help rollout"),
+        (["-n", "-1", "rollout"], "-n -1: so few tasks at once are none", "doit help run"),
+        (["-o", "/nowhere/x", "extract"], "/nowhere/x: No such file or directory", "ls -ld /nowhere/x"),
+    ],
+)
+def test_what_would_do_nothing_or_end_in_a_traceback(line: list[str], told: str, hint: str, bench: Workbench) -> None:
+    assert bench.doit(*line, check=3) == f"{told}\nhint: {hint}\n"
+    assert bench.trace() == []
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (["rollb*", "onyl=n2"], "onyl=n2: a roll-out knows no such word, did you mean only=?"),
+        (["deploy:*", "onyl=n2"], "onyl=n2: a roll-out knows no such word, did you mean only=?"),
+        (["d*:n2", "onyl=n2"], "onyl=n2: a roll-out knows no such word, did you mean only=?"),
+        (["deploy", "only=n2", "only=kubenode7"], "only= is given 2 times, and the last one alone would count"),
+        (["rollout", "rollback:n2"], "rollback with rollout in one command: which comes first is nobody's word"),
+        (["r*"], "rollback with reboot rollout in one command: which comes first is nobody's word"),
+    ],
+)
+def test_a_pattern_is_no_way_around_the_words_of_a_roll_out(line: list[str], told: str, bench: Workbench) -> None:
+    """`doit 'rollb*' onyl=n2` meant every node."""
+    assert f"ERROR: {told}\n" in bench.doit(*line, check=3)
+    assert bench.trace() == []
+
+
+def test_more_threads_than_tasks_are_not_started(bench: Workbench) -> None:
+    assert "extract" in bench.doit("-n", "99999999999999999999", "extract")
+    assert "patch" in bench.doit("pat*", "onyl=n2")
