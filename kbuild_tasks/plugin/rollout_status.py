@@ -59,7 +59,7 @@ def states(paths: Paths, names: Iterable[str], build: str) -> dict[str, str]:
 
 def status(pipeline: Pipeline, ask: bool = False) -> dict[str, dict[str, Any]]:
     """Per node: "running", "known_good", "trial" (releases, and "*_build"), "state", "step", "since", "why"; of one
-    on hold, that alone. `ask`: now."""
+    on hold, that alone, and whether it was in the middle of something. `ask`: now."""
     project = pipeline.project
     nodes = taking_part(project.cluster)
     build = artifacts.known(project.paths)
@@ -82,7 +82,8 @@ def status(pipeline: Pipeline, ask: bool = False) -> dict[str, dict[str, Any]]:
         holder = kept(project.paths, name)[1].get("lease") or {}
         if holder.get("who") not in (None, "", us):
             value["why"] = "; ".join(filter(None, (value["why"], f"in the roll-out of {lease.told(holder)}")))
-    return found | {name: _NOTHING | {"state": "on hold"} for name in on_hold(project.cluster)}
+    held = {name: {"state": "on hold", "why": _between(project.paths, name)} for name in on_hold(project.cluster)}
+    return found | {name: _NOTHING | value for name, value in held.items()}
 
 
 _NOTHING = dict.fromkeys(("running", "known_good", "trial", "asked", "state", "since", "why"))
@@ -91,6 +92,18 @@ _NOTHING = dict.fromkeys(("running", "known_good", "trial", "asked", "state", "s
 def on_hold(cluster: Cluster) -> list[str]:
     """Nodes that would get the kernel, were they not on hold. (One with `rollout: false` is none.)"""
     return [node.name for node in cluster.nodes.values() if node.hold and node.rollout]
+
+
+def _between(paths: Paths, name: str) -> str | None:
+    """Of a node on hold: that it was put there in the middle of something. A hold takes nothing back."""
+    try:
+        history = fold(journal.read(journal_file(paths, name)))
+    except (KbuildError, OSError):
+        return None
+    if not history.leaving and not history.in_flight:
+        return None
+    state = "rolling back" if history.leaving else WORDS[history.state]
+    return f"it was {state} when it was put on hold, and is not looked after since"
 
 
 def _node(paths: Paths, name: str, build: Build | None, unreached: str) -> dict[str, Any]:

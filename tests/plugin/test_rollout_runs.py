@@ -207,6 +207,20 @@ def test_who_takes_no_part_is_named(ready: Workbench) -> None:
     assert "n3" not in ready.doit("rollout", "only=n7"), "only= names whom it is about"
 
 
+def test_a_node_that_is_put_on_hold_in_the_middle_is_not_forgotten(ready: Workbench) -> None:
+    ready.doit("rollout", "only=n2")
+    ready.doit("deploy", "reboot:n7")
+    for name, number in (("n7", "10"), ("n2", "11")):
+        ready.edit(
+            "cluster.yaml", f"{name}: {{address: 10.0.0.{number}}}", f"{name}: {{address: 10.0.0.{number}, hold: true}}"
+        )
+    ready.edit("cluster.yaml", "canary: [n7]", "canary: [n3]")
+    told = json.loads(ready.doit("status", "--json"))["rollout"]
+    assert told["n7"]["why"] == "it was on trial when it was put on hold, and is not looked after since"
+    assert told["n2"]["state"] == told["n7"]["state"] == "on hold" and told["n2"]["why"] is None
+    assert told["n7"]["why"] in ready.doit("status")
+
+
 def test_status_tells_whose_a_node_is_and_what_it_tries(ready: Workbench) -> None:
     ready.doit("deploy", "reboot:n7")
     told = json.loads(ready.doit("status", "--json"))["rollout"]["n7"]
