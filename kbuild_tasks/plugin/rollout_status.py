@@ -100,9 +100,9 @@ def _between(paths: Paths, name: str) -> str | None:
         history = fold(journal.read(journal_file(paths, name)))
     except (KbuildError, OSError):
         return None
-    if not history.leaving and not history.in_flight:
+    if history.back is None and not history.in_flight:
         return None
-    state = "rolling back" if history.leaving else WORDS[history.state]
+    state = WORDS[history.state if history.back is None else history.back.state]
     return f"it was {state} when it was put on hold, and is not looked after since"
 
 
