@@ -50,6 +50,7 @@ def run(ctx: Context) -> Outcome:
         visit.run.lease.check(visit.node, visit.answer)  # what is strange here may be another operator's work
         raise visit.stop(step)
     default = visit.seen.known_release or visit.seen.release
+    default += f" (build {visit.seen.known_good})" if visit.seen.known_good else ""
     if step.act == Act.DONE:
         visit.free()
         return Outcome(f"runs {visit.build.named}, verified", run={"state": "fresh"})
