@@ -7,10 +7,13 @@ from dataclasses import dataclass
 
 from kbuild_tasks.core.progress import duration
 
+ON_THE_WAY = ("copied", "installing", "installed", "drained", "armed", "rebooting")
+
 
 @dataclass(frozen=True)
 class Row:
-    """running  the kernel that it runs, "" if it was never asked; down: seconds for which it could not be reached"""
+    """build  that the state is told of
+    running  the kernel that it runs, "" if it was never asked; down: seconds for which it could not be reached"""
 
     node: str
     running: str = ""
@@ -20,12 +23,13 @@ class Row:
     since: str = ""
     why: str = ""
     down: float | None = None
+    build: str = ""
 
 
 def summary(rows: Sequence[Row]) -> list[str]:
     """After a run: which kernel, how it ended, how long the node was away."""
-    head = ("node", "kernel", "result", "away")
-    lines = [(row.node, row.running or "?", row.state or "not touched", _away(row.down)) for row in rows]
+    head = ("node", "runs", "result", "away")
+    lines = [(row.node, row.running or "?", _result(row), _away(row.down)) for row in rows]
     return _aligned([head, *lines])
 
 
@@ -44,6 +48,13 @@ def status(rows: Sequence[Row]) -> list[str]:
         if row.why:
             told.append(f"{'':<{max(width, 4)}}  {row.why}")
     return told
+
+
+def _result(row: Row) -> str:
+    """Of another build than the one that it runs: which."""
+    if row.state in ON_THE_WAY and row.build and not row.running.endswith(row.build):
+        return f"{row.state}: {row.build}"
+    return row.state or "not touched"
 
 
 def _away(seconds: float | None) -> str:

@@ -48,13 +48,13 @@ class Plan(Usage, DoitCmdBase):
 
     @guarded
     def _execute(self, as_json: bool) -> int:
-        from kbuild_tasks.plugin import plan, rollout_status
+        from kbuild_tasks.plugin import plan, rollout_plan
         from kbuild_tasks.plugin.backend import told
         from kbuild_tasks.plugin.tasks import STAGES, current
 
         current().learn(*told(self.dep_manager))
         steps = plan.plan(current())
-        rollout = rollout_status.plan(current())
+        rollout = rollout_plan.plan(current())
         hint = current().adoption.hint()
         if as_json:
             self.outstream.write(json.dumps(plan.as_json(steps, rollout, hint), indent=1) + "\n")
@@ -78,8 +78,8 @@ class Plan(Usage, DoitCmdBase):
             self.outstream.write(f"  {visible(hint)}\n")
         if any(step.state not in ("fresh", "hold") for step in rollout):
             behind = next((step.task for step in steps if step.task in STAGES and step.state != "fresh"), "")
-            would = f"waits for doit, which would run {behind}; it would" if behind else "would"
-            self.outstream.write(f"  doit rollout {would}, with what is in artifacts/ now:\n")
+            before = f" refuses until doit has run {behind}; then it" if behind else ""
+            self.outstream.write(f"  doit rollout{before} would, with what is in artifacts/ now:\n")
             width = max(len(step.task) for step in rollout)
             for step in rollout:
                 line = f"  {step.state:<6} {step.task:<{width}}  {' '.join(step.why)}".rstrip()

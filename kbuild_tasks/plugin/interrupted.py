@@ -4,6 +4,7 @@ left half-way through its reboot."""
 from __future__ import annotations
 
 import shlex
+import signal
 from collections.abc import Collection
 
 from kbuild_tasks.core.progress import duration
@@ -30,7 +31,8 @@ def told(number: int, tasks: Collection[str], rollout: RolloutTasks) -> list[str
     """number: of the signal; tasks: all that the run was to do."""
     acts = [task for task in tasks if rollout.is_rollout(task)]
     kept = "what was done on the nodes is kept" if acts else "finished stages are kept"
-    lines = [f"ended by signal {number}; {kept}: run {command()} again"]
+    by = "Ctrl-C" if number == signal.SIGINT else f"signal {number}"
+    lines = [f"ended by {by}; {kept}: run {command()} again"]
     if any(task.partition(":")[0] in VERBS for task in acts):
         lines += _half_way(rollout)
     return lines

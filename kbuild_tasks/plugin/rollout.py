@@ -116,7 +116,9 @@ class RolloutTasks:
                 self.halted = self.halted or task
             if verb == "deploy" and isinstance(error, NodeUnreachable):  # one that is lost later is its kernel's affair
                 source = self.pipeline.project.cluster.source
-                way = f"the roll-out goes on without it where {node.name} has hold: true in {source}"
+                canary = node.name in self.pipeline.project.cluster.rollout.canary
+                also = f", and another canary than {node.name}" if canary else ""
+                way = f"the roll-out goes on without it where {node.name} has hold: true in {source}{also}"
                 error.hint = "; ".join(dict.fromkeys(filter(None, (error.hint, way))))
             raise
 
@@ -124,9 +126,12 @@ class RolloutTasks:
         with self._guard:
             if self.run is None:
                 from kbuild_tasks.effects import artifacts
+                from kbuild_tasks.effects import node as remote
                 from kbuild_tasks.effects.rollout import Run
 
                 project = self.pipeline.project
+                if project.cluster.coordinator.connection == "local":
+                    remote.check_local(project.cluster.coordinator)  # else its nodes seem to be lost
                 if verb in ("rollback", "takeover", "prune"):  # these need no kernel to bring
                     build = artifacts.known(project.paths) or Build("0" * 12, "")
                 else:

@@ -18,7 +18,6 @@ from kbuild_tasks.effects import artifacts, journal, lease
 from kbuild_tasks.effects.context import Paths
 from kbuild_tasks.effects.files import read_record
 from kbuild_tasks.effects.rollout import Run, journal_file, observe, seen_file
-from kbuild_tasks.plugin.plan import Step
 from kbuild_tasks.plugin.tasks import Pipeline
 
 WORDS = {
@@ -59,7 +58,7 @@ def states(paths: Paths, names: Iterable[str], build: str) -> dict[str, str]:
 
 def status(pipeline: Pipeline, ask: bool = False) -> dict[str, dict[str, Any]]:
     """Per node: "running", "known_good", "trial" (releases, and "*_build"), "state", "step", "since", "why"; of one
-    on hold, that alone, and whether it was in the middle of something. `ask`: now."""
+    on hold, whether it was in the middle of something. `ask`: now."""
     project = pipeline.project
     nodes = taking_part(project.cluster)
     build = artifacts.known(project.paths)
@@ -82,11 +81,13 @@ def status(pipeline: Pipeline, ask: bool = False) -> dict[str, dict[str, Any]]:
         holder = kept(project.paths, name)[1].get("lease") or {}
         if holder.get("who") not in (None, "", us):
             value["why"] = "; ".join(filter(None, (value["why"], f"in the roll-out of {lease.told(holder)}")))
-    held = {name: {"state": "on hold", "why": _between(project.paths, name)} for name in on_hold(project.cluster)}
-    return found | {name: _NOTHING | value for name, value in held.items()}
-
-
-_NOTHING = dict.fromkeys(("running", "known_good", "trial", "asked", "state", "since", "why"))
+    for name in on_hold(project.cluster):
+        found[name] = _node(project.paths, name, build, "") | {
+            "state": "on hold",
+            "since": None,
+            "why": _between(project.paths, name),
+        }
+    return found
 
 
 def on_hold(cluster: Cluster) -> list[str]:
@@ -191,6 +192,7 @@ def rows(value: dict[str, dict[str, Any]], away: dict[str, float] | None = None)
             known_good=_named(told, "known_good"),
             trial=_named(told, "trial"),
             state=told["state"],
+            build=told.get("build") or "",
             since=when(told["since"]),
             why=told["why"] or "",
             down=away.get(name),
@@ -220,39 +222,3 @@ def summary(pipeline: Pipeline, run: Run) -> list[str]:
         names += on_hold(pipeline.project.cluster)
     told = {name: value[name] for name in names if name in value}
     return rollout_table.summary(rows(told, run.away))
-
-
-def plan(pipeline: Pipeline) -> list[Step]:
-    """What `doit rollout` would do on each node, as far as journal and last observation tell."""
-    paths = pipeline.project.paths
-    build = artifacts.known(paths)
-    steps = [step for name in pipeline.rollout.names if (step := _plan(paths, name, build))]
-    if build is None or pipeline.rollout.only:
-        return steps
-    cluster = pipeline.project.cluster
-    held = [Step(f"deploy:{name}", "hold", [f"hold: true in {cluster.source}"]) for name in on_hold(cluster)]
-    return steps + held
-
-
-def _plan(paths: Paths, name: str, build: Build | None) -> Step | None:
-    try:
-        history = fold(journal.read(journal_file(paths, name)))
-    except (KbuildError, OSError) as error:
-        return Step(f"deploy:{name}", "broken", [str(error)]) if build else None
-    if history.back is not None:  # also where there is nothing to roll out
-        step = nodestate.decide(history, nodestate.Seen("", ""), build or Build("", ""))
-        return Step(f"deploy:{name}", "held", [f"{step.why}: {(step.hint or '').format(node=name)}"])
-    if build is None:
-        return None
-    _, answer = kept(paths, name)
-    if not answer:
-        return Step(f"deploy:{name}", "run", [f"{build.named}; it was never asked"])
-    step = nodestate.decide(history, nodestate.seen(answer), build)
-    if step.act == nodestate.Act.DONE:
-        return Step(f"deploy:{name}", "fresh", [f"runs {build.named}, verified"])
-    if step.act in (nodestate.Act.DENIED, nodestate.Act.REFUSE):
-        return Step(f"deploy:{name}", "held", [step.why])
-    if step.act in (nodestate.Act.STAGE, nodestate.Act.INSTALL, nodestate.Act.BOOTFILES):
-        return Step(f"deploy:{name}", "run", [f"{build.named} over {answer.get('release')}"])
-    verb = "verify" if history.state in ("BACK", "VERIFIED", "VERIFIED2", "COMMITTED") else "reboot"
-    return Step(f"{verb}:{name}", "run", [f"goes on at {history.state}"])

@@ -30,7 +30,9 @@ def run(ctx: Context) -> Outcome:
         raise NodeRefused(f"{name} {why}: nothing is removed there", f"doit rollout, or doit rollback:{name}, ends it")
     chosen = _chosen(visit)
     if not chosen:
-        return Outcome(f"nothing to remove; {_what_stays(visit)}", run={"state": "fresh"})
+        wanted = visit.run.only_build
+        nothing = f"it has no build {wanted}" if wanted else "nothing to remove"
+        return Outcome(f"{nothing}; {_what_stays(visit)}", run={"state": "fresh"})
     ours = bool((visit.answer.get("lease") or {}).get("who"))
     freed = boot = 0
     for build in chosen:
@@ -55,7 +57,9 @@ def _chosen(visit: Visit) -> list[str]:
     if not wanted:
         return prune.old(visit.answer, visit.history, visit.build.build)
     if why := prune.needed(visit.answer, visit.history, visit.build.build).get(wanted):
-        raise NodeRefused(f"{visit.node.name} needs build {wanted}: {why}", "doit status tells what each node has")
+        raise NodeRefused(
+            f"{visit.node.name} needs build {wanted}: {why}", "doit status --json tells what each node has"
+        )
     return [wanted] if wanted in (visit.answer.get("builds") or ()) else []
 
 

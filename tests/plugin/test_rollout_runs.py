@@ -111,7 +111,7 @@ def test_a_good_roll_out(ready: Workbench) -> None:
     ]
     assert order == ["reboot:n7", "verify:n7", "reboot:n2", "verify:n2", "reboot:n3", "verify:n3"]
     table = lines[lines.index("") + 1 :]
-    assert table[0].split() == ["node", "kernel", "result", "away"]
+    assert table[0].split() == ["node", "runs", "result", "away"]
     assert re.fullmatch(rf"  n7    6\.1\.192-cluster {named(ready)}  verified +2\d s", table[1])
     assert world(ready)["max_down"] == 1
     assert len({tuple(each) for each in boots(ready).values()}) == 1 and len(boots(ready)["n7"]) == 1
@@ -193,8 +193,31 @@ def test_all_that_is_verified_is_of_before_the_edit(ready: Workbench) -> None:
     assert out.count("artifacts/ is behind its sources (patch: a.patch changed (line 6)); doit, then doit rollout") == 1
     assert "doit rollout would" not in ready.doit("plan"), "there is nothing to do with what lies there"
     build(ready.root, b"newer" * 999)
-    told = "doit rollout waits for doit, which would run patch; it would, with what is in artifacts/ now:"
+    told = "doit rollout refuses until doit has run patch; then it would, with what is in artifacts/ now:"
     assert told in ready.doit("plan")
+
+
+def test_plan_tells_what_the_roll_out_does_and_no_more(ready: Workbench) -> None:
+    plan = ready.doit("plan")
+    assert plan.count(", then reboot and verify; it was never asked") == 3
+    ready.doit("deploy")
+    told = re.findall("  run    (reboot:n.)  goes on: it is installed, then verify\n", ready.doit("plan"))
+    assert told == ["reboot:n7", "reboot:n2", "reboot:n3"]
+    ready.doit("rollout", check=1, FAKE_FAULTS="n7=panic")
+    plan = ready.doit("plan")
+    assert re.search("  held   deploy:n7  .*: doit allow:n7 lets it be tried once more\n", plan), plan
+    assert "  held   reboot:n2  waits for n7\n  held   reboot:n3  waits for n7\n" in plan
+    out = ready.doit("rollout", check=1)
+    assert "FAILED deploy:n7" in out and boots(ready)["n2"] == []
+    newer = build(ready.root, b"newer" * 999)
+    assert f"(build {newer}) over 6.1.190-cluster, then reboot and verify" in ready.doit("plan")
+
+
+def test_on_the_wrong_machine_it_is_said(ready: Workbench) -> None:
+    ready.edit("cluster.yaml", "n1: {address: 127.0.0.1", "n1: {address: 192.0.2.1")
+    out = ready.doit("rollout", check=1)
+    assert "n1 is not this machine: 192.0.2.1 is not one of its addresses" in out
+    assert "hint: run doit on n1" in out and not (ready.root / "build/world.json").exists()
 
 
 def test_who_takes_no_part_is_named(ready: Workbench) -> None:
@@ -264,7 +287,7 @@ def test_plan_and_status_open_no_connection(ready: Workbench) -> None:
     assert json.loads(ready.doit("plan", "--json"))["fresh"] is True, "plain doit does none of it"
     assert not (ready.root / "build/world.json").exists()
     ready.doit("deploy")
-    assert "reboot:n2  goes on at BOOTFILES_OK" in ready.doit("plan")
+    assert "reboot:n2  goes on: it is installed, then verify" in ready.doit("plan")
     assert boots(ready) == {"n7": [], "n2": [], "n3": []}
     ready.doit("rollout")
     assert "doit rollout would" not in ready.doit("plan")

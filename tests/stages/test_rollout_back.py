@@ -15,7 +15,7 @@ from kbuild_tasks.core.errors import KbuildError
 from kbuild_tasks.core.when import when
 from kbuild_tasks.effects import helper, journal
 from kbuild_tasks.effects.rollout import journal_file
-from kbuild_tasks.plugin import rollout_status
+from kbuild_tasks.plugin import rollout_plan, rollout_status
 from tests.fake_nodes import Killed, World
 from tests.stages.test_rollout_stages import act, k3s, refused, states
 
@@ -68,8 +68,8 @@ def ended_in(world: World, verb: str) -> None:
 def told(world: World, words: str) -> tuple[dict[str, Any], str]:
     """What doit status and doit plan say of n7, without asking it."""
     project = types.SimpleNamespace(cluster=world.cluster, paths=world.paths)
-    pipeline: Any = types.SimpleNamespace(project=project, rollout=types.SimpleNamespace(names=["n7"], only=()))
-    step = rollout_status.plan(pipeline)[0]
+    pipeline: Any = types.SimpleNamespace(project=project, rollout=types.SimpleNamespace(order=(("n7",),), only=()))
+    step = rollout_plan.plan(pipeline)[0]
     assert step.state == "held"
     assert f": doit rollback:n7{words} goes on with it" in step.why[0]
     return rollout_status.status(pipeline)["n7"], step.why[0]

@@ -126,7 +126,7 @@ def test_what_was_kept_of_a_node_and_is_damaged_was_never_asked(
 ) -> None:
     import types
 
-    from kbuild_tasks.plugin import rollout_status
+    from kbuild_tasks.plugin import rollout_plan, rollout_status
 
     world = World(tmp_path, monkeypatch)
     act(world, "deploy")
@@ -134,9 +134,9 @@ def test_what_was_kept_of_a_node_and_is_damaged_was_never_asked(
     kept = json.loads(file.read_text())
     file.write_text(json.dumps(kept | {"observe": kept["observe"] | what}))
     project = types.SimpleNamespace(cluster=world.cluster, paths=world.paths)
-    pipeline: Any = types.SimpleNamespace(project=project, rollout=types.SimpleNamespace(names=["n7"], only=()))
+    pipeline: Any = types.SimpleNamespace(project=project, rollout=types.SimpleNamespace(order=(("n7",),), only=()))
     assert rollout_status.status(pipeline)["n7"]["running"] is None
-    assert "never asked" in rollout_status.plan(pipeline)[0].why[0]
+    assert "never asked" in rollout_plan.plan(pipeline)[0].why[0]
 
 
 @pytest.mark.parametrize(
