@@ -159,7 +159,10 @@ class RolloutTasks:
         if not stale:
             return outcome
         behind = ": ".join(filter(None, stale))
-        told = f"this is of before your edit: artifacts/ is behind its sources ({behind}); doit, then doit rollout"
+        told = (
+            "the nodes run what was built before your last edit: "
+            f"artifacts/ is behind its sources ({behind}); doit, then doit rollout"
+        )
         return replace(outcome, warnings=(*outcome.warnings, told))
 
     def stale(self) -> tuple[str, str] | None:
