@@ -164,7 +164,12 @@ def _reboot(visit: Visit, taken_back: str, named: str) -> tuple[float, str]:
     warning = k3s.leave(visit) if visit.node.k3s else ""
     if visit.node.connection == "local":
         resume.install(visit.ctx, f"rollback:{visit.node.name}", f"to={_wanted(visit)}")
-    _begin(visit, taken_back, f"to its {named}; asked to reboot", boot_id=visit.seen.boot_id)
+    try:
+        _begin(visit, taken_back, f"to its {named}; asked to reboot", boot_id=visit.seen.boot_id)
+    except OSError:  # the journal's disk is full: it stays up, and need not stay empty
+        if visit.node.k3s:
+            k3s.take_pods_again(visit)
+        raise
     wait = Wait(visit, visit.seen.boot_id, again=_again(visit))
     visit.say("rebooting")
     try:

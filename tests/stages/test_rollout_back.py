@@ -17,7 +17,7 @@ from kbuild_tasks.effects import helper, journal
 from kbuild_tasks.effects.rollout import journal_file
 from kbuild_tasks.plugin import rollout_plan, rollout_status
 from tests.fake_nodes import Killed, World
-from tests.stages.test_rollout_stages import act, k3s, refused, states
+from tests.stages.test_rollout_stages import FakeKubernetes, act, k3s, refused, states
 
 __all__ = ["k3s"]
 
@@ -208,6 +208,26 @@ def test_a_full_disk_stops_it_before_anything_is_done(tmp_path: Path, monkeypatc
     with pytest.raises(OSError, match="No space"):
         act(world, "rollback")
     assert world.nodes["n7"].log == asked
+
+
+def test_a_disk_that_is_full_before_its_reboot_leaves_no_node_empty(
+    k3s: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_trial(k3s)
+    append = journal.Journal.append
+
+    def fails(file: Any, build: str, state: str, note: str = "", data: Any = None) -> Any:
+        if state == "ROLLING_BACK" and "boot_id" in (data or {}):
+            raise OSError(28, "No space left on device", str(file.path))
+        return append(file, build, state, note, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(journal.Journal, "append", fails)
+        with pytest.raises(OSError, match="No space"):
+            act(k3s, "rollback")
+    assert FakeKubernetes.said[-1] == "uncordon False" and k3s.nodes["n7"].boots == [k3s.build.entry]
+    act(k3s, "rollback")
+    assert k3s.nodes["n7"].boots[-1] == "old"
 
 
 def test_a_journal_that_is_damaged_in_it_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
