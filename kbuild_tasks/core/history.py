@@ -59,6 +59,11 @@ class History:
         return "" if self.back is None else str(self.back.data.get("to") or "known-good")
 
 
+def rolls_back(name: str, to: str) -> str:
+    """What is typed for it."""
+    return f"doit rollback:{name}" + (" to=previous" if to == "previous" else "")
+
+
 def fold(records: Sequence[Record]) -> History:
     """The last attempt, whatever build it was of, and all failures."""
     state = build = held = kind = since = note = ""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from kbuild_tasks.core.history import ENDED, IN_FLIGHT, History
+from kbuild_tasks.core.history import ENDED, IN_FLIGHT, History, rolls_back
 from kbuild_tasks.core.rollout import Build
 from kbuild_tasks.core.when import when
 
@@ -128,6 +128,12 @@ def runs(seen: Seen, build: Build) -> bool:
     return ours is None or ours[1] == build.build
 
 
+def way_out(name: str, seen: Seen, build: Build) -> str:
+    """The hint for a build that is not tried again on a node."""
+    back = f"doit rollback:{name} goes back to known-good; " if runs(seen, build) else ""
+    return f"{back}doit allow:{name} lets it be tried once more"
+
+
 def is_done(seen: Seen, build: Build) -> bool:
     return runs(seen, build) and seen.known_good == build.build and seen.default == build.entry
 
@@ -135,11 +141,10 @@ def is_done(seen: Seen, build: Build) -> bool:
 def decide(history: History, seen: Seen, build: Build, *, drains: bool = False) -> Step:
     """The next act. `drains`: the node runs k3s and is emptied before its reboot."""
     if history.back is not None:
-        again = "doit rollback:{node}" + (" to=previous" if history.back_to == "previous" else "")
         return Step(
             Act.REFUSE,
             f"is being rolled back since {when(history.back.at)}",
-            f"{again} goes on with it; then doit rollout",
+            f"{rolls_back('{node}', history.back_to)} goes on with it; then doit rollout",
         )
     if history.in_flight and history.build != build.build:
         return _of_another_build(history, seen)

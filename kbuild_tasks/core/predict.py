@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import statistics
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -19,6 +18,7 @@ from kbuild_tasks.core.bound import main_part
 from kbuild_tasks.core.errors import KbuildError
 from kbuild_tasks.core.spans import CACHED
 from kbuild_tasks.core.trace import WHOLE, Timeline
+from kbuild_tasks.core.when import when
 
 GBE = 117e6  # bytes a second that 1 Gbit/s carries of TCP
 # Of one core, with -fdirectives-only: see the module's docstring. head, tail: kbuild's own work before and after, of a
@@ -186,10 +186,8 @@ def _last(
     inside = [span for span in made if begin <= span.begin < end]
     head, tail = begin, max(0.0, line.seconds - end)
     work = replace(work, objects=len(inside), head=head, tail=tail)
-    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(line.began))
-    said.append(
-        f"{len(inside)} objects, {head:.1f} s before and {tail:.1f} s after them: of the last whole build, of {when}"
-    )
+    of = f"of the last whole build, of {when(line.began)}"
+    said.append(f"{len(inside)} objects, {head:.1f} s before and {tail:.1f} s after them: {of}")
     cpu = compiled.get("cpu_seconds")
     if known and isinstance(cpu, int | float) and cpu > 0:
         local = sum(span.node == coordinator for span in inside)

@@ -219,12 +219,11 @@ class Visit:
         """A step that ends the task, as an error."""
         name = self.node.name
         if step.act == nodestate.Act.DENIED:
-            back = f"doit rollback:{name} goes back to known-good; " if nodestate.runs(self.seen, self.build) else ""
             why = "" if step.why == TAKEN_BACK else f": {step.why}"
             return NodeRefused(
                 f"build {self.build.build} {'failed' if why else 'was rolled back'} on {name} "
                 f"and is not tried again there{why}",
-                f"{back}doit allow:{name} lets it be tried once more",
+                nodestate.way_out(name, self.seen, self.build),
             )
         hint = step.hint.format(node=name) if step.hint else f"doit status, then doit rollback:{name}"
         return NodeRefused(f"{name} {step.why}", hint)

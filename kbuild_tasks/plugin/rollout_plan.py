@@ -16,7 +16,7 @@ from kbuild_tasks.effects import artifacts, journal
 from kbuild_tasks.effects.context import Paths
 from kbuild_tasks.effects.rollout import journal_file
 from kbuild_tasks.plugin.plan import Step
-from kbuild_tasks.plugin.rollout_status import WORDS, kept, on_hold
+from kbuild_tasks.plugin.rollout_status import WORDS, kept, on_hold, running_build
 from kbuild_tasks.plugin.tasks import Pipeline
 
 STOPS = ("held", "broken")
@@ -68,7 +68,8 @@ def _node(paths: Paths, name: str, build: Build | None) -> Step | None:
     if step.act in (Act.DENIED, Act.REFUSE):
         return _stopped(name, history, seen, build, step)
     if step.act in FROM_THE_START:
-        over = f"{seen.release} (build {seen.build})" if seen.build else seen.release
+        old = running_build(answer)
+        over = f"{seen.release} (build {old})" if old else seen.release
         return Step(f"deploy:{name}", "run", [f"{build.named} over {over}, then reboot and verify"])
     verb = "verify" if history.state in ("BACK", "VERIFIED", "VERIFIED2", "COMMITTED") else "reboot"
     after = "" if verb == "verify" else ", then verify"
@@ -78,9 +79,7 @@ def _node(paths: Paths, name: str, build: Build | None) -> Step | None:
 def _stopped(name: str, history: History, seen: Seen, build: Build, step: nodestate.Step) -> Step:
     """With the way out, as the failing run would tell it."""
     if step.act == Act.REFUSE:
-        return Step(
-            f"deploy:{name}", "held", [": ".join(filter(None, (step.why, (step.hint or "").format(node=name))))]
-        )
+        way = f": {step.hint.format(node=name)}" if step.hint else ""
+        return Step(f"deploy:{name}", "held", [step.why + way])
     verb = "verify" if history.build == build.build and history.state in AFTER_ARMING else "deploy"
-    back = f"doit rollback:{name} goes back to known-good; " if nodestate.runs(seen, build) else ""
-    return Step(f"{verb}:{name}", "held", [f"{step.why}: {back}doit allow:{name} lets it be tried once more"])
+    return Step(f"{verb}:{name}", "held", [f"{step.why}: {nodestate.way_out(name, seen, build)}"])

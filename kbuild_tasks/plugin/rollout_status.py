@@ -9,7 +9,7 @@ from typing import Any
 
 from kbuild_tasks.core import answers, nodestate, prune, rollout_table
 from kbuild_tasks.core.errors import KbuildError
-from kbuild_tasks.core.history import AFTER_ARMING, ENDED, History, fold
+from kbuild_tasks.core.history import AFTER_ARMING, ENDED, History, fold, rolls_back
 from kbuild_tasks.core.model import Cluster
 from kbuild_tasks.core.rollout import Build, taking_part
 from kbuild_tasks.core.rollout_table import Row
@@ -107,12 +107,17 @@ def _between(paths: Paths, name: str) -> str | None:
     return f"it was {state} when it was put on hold, and is not looked after since"
 
 
+def running_build(answer: Mapping[str, Any]) -> str:
+    """The build that a node runs, by its kernel or its boot entry; "" for one that is not ours."""
+    return str(answer.get("build") or prune.of_entry((answer.get("loader") or {}).get("selected")))
+
+
 def _node(paths: Paths, name: str, build: Build | None, unreached: str) -> dict[str, Any]:
     saw, answer = kept(paths, name)
     good, trial = answer.get("known_good") or {}, answer.get("trial") or {}
     value: dict[str, Any] = {
         "running": answer.get("release"),
-        "running_build": answer.get("build") or prune.of_entry((answer.get("loader") or {}).get("selected")) or None,
+        "running_build": running_build(answer) or None,
         "known_good": good.get("release"),
         "known_good_build": good.get("build") or None,
         "trial": trial.get("release") or trial.get("build"),
@@ -171,8 +176,7 @@ def _state(history: History, build: Build | None, answer: Mapping[str, Any]) -> 
 
 def _why(name: str, history: History, build: Build | None, unreached: str) -> str | None:
     if history.back is not None:
-        word = " to=previous" if history.back_to == "previous" else ""
-        told = f"{history.back.note}; doit rollback:{name}{word} goes on with it"
+        told = f"{history.back.note}; {rolls_back(name, history.back_to)} goes on with it"
         return f"{unreached}; {told}" if unreached else told
     if unreached:
         return unreached

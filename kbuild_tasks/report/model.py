@@ -215,6 +215,8 @@ def unfinished(told: Material) -> dict[str, list[str]]:
     for node, entry in told.rollout.items():
         step, ours = str(entry.get("step") or ""), bool(build) and entry.get("build") == build
         under_way = step in IN_FLIGHT or (ours and step in BEFORE_REBOOT)
+        if entry.get("state") == "on hold" and not under_way:
+            continue  # the user's word: no roll-out waits for it
         begun = begun or under_way or (ours and bool(step))
         if str(entry.get("state")).startswith((*HALTED, "rolled back")) or (ours and step == "UNCORDONED"):
             continue

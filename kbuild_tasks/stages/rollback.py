@@ -7,7 +7,7 @@ node that no roll-out touches, and the same word goes on with it.
 from __future__ import annotations
 
 from kbuild_tasks.core.errors import KbuildError, NodeRefused, NodeUnreachable
-from kbuild_tasks.core.history import TAKEN_BACK
+from kbuild_tasks.core.history import TAKEN_BACK, rolls_back
 from kbuild_tasks.core.model import Outcome
 from kbuild_tasks.effects import clock, helper, k3s, reach, resume
 from kbuild_tasks.effects import node as remote
@@ -74,7 +74,7 @@ def _wanted(visit: Visit) -> str:
 
 
 def _again(visit: Visit) -> str:
-    return f"doit rollback:{visit.node.name}" + (" to=previous" if _wanted(visit) == "previous" else "")
+    return rolls_back(visit.node.name, _wanted(visit))
 
 
 def _begin(visit: Visit, taken_back: str, note: str, **data: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import replace
 
 import pytest
@@ -154,4 +153,4 @@ def test_a_build_that_is_known_to_be_whole_is_believed_whatever_was_counted_befo
     told = predict.site({"k1": OWN}, "k1", replace(line(200), began=1796058900.0), {}, whole=True)
     assert told.work.objects == 200 and told.work.head == 3.0
     (said,) = [said for said in told.said if said.startswith("200 objects")]
-    assert said.endswith(time.strftime("of %Y-%m-%d %H:%M", time.localtime(1796058900)))
+    assert said.endswith(": of the last whole build, of 2026-11-30 17:15 UTC")

@@ -211,6 +211,10 @@ def test_plan_tells_what_the_roll_out_does_and_no_more(ready: Workbench) -> None
     assert "FAILED deploy:n7" in out and boots(ready)["n2"] == []
     newer = build(ready.root, b"newer" * 999)
     assert f"(build {newer}) over 6.1.190-cluster, then reboot and verify" in ready.doit("plan")
+    ready.doit("rollout")
+    newest = build(ready.root, b"newest" * 999)
+    told = f"(build {newest}) over 6.1.192-cluster (build {newer}), then reboot and verify"
+    assert told in ready.doit("plan"), "two builds of one release"
 
 
 def test_on_the_wrong_machine_it_is_said(ready: Workbench) -> None:

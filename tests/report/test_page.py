@@ -310,3 +310,15 @@ def test_numbers_as_people_read_them(told: str, shown: str) -> None:
 @pytest.mark.parametrize("seconds", [0.3, 1, 6, 59, 264, 3600, 90_000])
 def test_ticks_are_few_and_round(seconds: float) -> None:
     assert 2 <= len(chart.ticks(seconds)) <= 14
+
+
+def test_no_roll_out_waits_for_a_node_on_hold() -> None:
+    """Unless it was put there in the middle of one."""
+    material_ = rolled(n7="UNCORDONED", n2="", n3="ARMED")
+    on_hold = {name: {**material_.rollout[name], "state": "on hold"} for name in ("n2", "n3")}
+    done = replace(material_, rollout={**material_.rollout, "n2": on_hold["n2"], "n3": material_.rollout["n7"]})
+    assert not [trouble for trouble in troubles(done) if "not finished" in trouble.title]
+    [cut] = [
+        t for t in troubles(replace(done, rollout={**done.rollout, "n3": on_hold["n3"]})) if "not finished" in t.title
+    ]
+    assert "n3" in cut.title and "n2" not in cut.title
