@@ -9,6 +9,7 @@ import json
 import os
 import shlex
 import stat
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ def write_atomic(path: Path, data: bytes | str, mode: int = 0o644, *, durable: b
     raw = data.encode() if isinstance(data, str) else data
     root = os.geteuid() == 0
     make_directory(path.parent)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Of this thread alone: two tasks may keep what the same node said at the same moment.
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
         fd = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
         with open(fd, "wb") as file:

@@ -44,7 +44,9 @@ def test_an_answer_that_we_cut_short_is_no_lost_node(
     """ssh that is told to end gives 255, as where a connection broke."""
     monkeypatch.setattr(remote, "new_word", lambda: "word")
     begun = tmp_path / "begun"
-    script = f"trap 'exit 255' TERM; echo; echo '@@word start'; : >'{begun}'; while :; do sleep 0.05; done"
+    # what it is asked is read first: it is sent when the child is known, so that no stop comes before that
+    script = f"trap 'exit 255' TERM; cat >/dev/null; echo; echo '@@word start'; : >'{begun}'"
+    script += "; while :; do sleep 0.05; done"
     monkeypatch.setattr(remote, "argv_of", lambda *_, **__: ["sh", "-c", script])
     monkeypatch.setattr(ssh, "shared", lambda *_: contextlib.nullcontext())
     cluster: Any = None
